@@ -1,0 +1,45 @@
+"""What an injector has to know about the world it strikes: the seam between `faults` and whoever runs the workers.
+
+A world of processes implements `Target`; the injector never starts a process or a server by itself.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from duress.faults.postgres import Server
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """One incarnation of a worker, as an operating system process."""
+
+    number: int  # the worker's number, from 0; the same over all its incarnations
+    pid: int  # leader of its process group
+    pgid: int
+    incarnation: int | None = None  # None until its `worker.joined` was heard; then its sessions are `duress:<incarnation>`
+
+
+class Target(Protocol):
+    """The workers and the server that faults are injected into."""
+
+    @property
+    def dsn(self) -> str:
+        """The database under test, for the injector's own sessions (may terminate the workers' sessions)."""
+        ...
+
+    @property
+    def server(self) -> "Server | None":
+        """The server when it is ours; None for a user's own, which no fault may harm."""
+        ...
+
+    def process(self, worker: int) -> WorkerProcess | None:
+        """The process that is worker `worker` now; None while there is none. Asked afresh each time: incarnations change."""
+        ...
+
+    async def respawn(self, worker: int) -> None:
+        """Start the worker whose process has ended; return once `process(worker)` is the new one (it need not have joined).
+
+        The world reaps the old process, which may still be a zombie. Called at most once for each process that ended.
+        """
+        ...
