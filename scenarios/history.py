@@ -1,0 +1,90 @@
+"""The ordered record of what was observed in one run, kept outside the database under test, and the evidence it is judged by.
+
+`at` is seconds since the workload began by the harness's monotonic clock (CLOCK_MONOTONIC is one clock for all processes
+of a machine: the workers stamp their own entries). Facts that end in `_at` or `_until` are the database's clock, seconds
+since 1970. `Evidence` joins the history with the final state of the database and of the receiver.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One observation. `source` is "worker 0", "client", "receiver" or "harness"; `name` an engine point or one below."""
+
+    at: float
+    source: str
+    name: str
+    facts: Facts
+
+
+# Entries of the harness. worker = its number; pid of its process.
+SPAWNED = "process.spawned"  # worker, pid
+EXITED = "process.exited"  # worker, pid, signal (or None), code (or None)
+FAULT_ASKED = "fault.asked"  # index (in the plan), kind, worker
+FAULT_EFFECT = "fault.effect"  # index, kind, worker, confirmed_by
+FAULT_HEALED = "fault.healed"  # index, kind, worker
+WORKLOAD_BEGAN = "workload.began"
+CALM_BEGAN = "calm.began"  # the last fault has healed; from here everything must finish
+CALM_ENDED = "calm.ended"  # unfinished (how many acknowledged workflows have no outcome)
+# Entries of the receiver (a process outside the database that plain steps call).
+RECEIVED = "receiver.request"  # key, workflow, step, attempt, epoch, applied (bool: False for a repeated key)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    number: int
+    id: str
+    name: str
+    status: str  # "open" while unfinished; "succeeded" | "failed" | "cancelled" | "dead"
+    outcome: str | None  # JSON text
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    number: int  # of its workflow
+    workflow: str  # id
+    step: str
+    name: str
+    kind: str  # "step" | "transaction" | "sleep" | "race"
+    failed: bool
+    value: str  # JSON text
+    owner: int  # incarnation of the worker that wrote it
+    epoch: int
+    at: float  # clock_timestamp() within the write
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    incarnation: int
+    name: str
+    joined_at: float
+    lease_until: float
+    ended_at: float | None
+    end_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalState:
+    """The engine's tables and the scenario's own, read after the calm phase."""
+
+    workflows: tuple[WorkflowRow, ...]
+    checkpoints: tuple[CheckpointRow, ...]
+    workers: tuple[WorkerRow, ...]
+    tables: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # the scenario's tables, by name
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that the checkers of one run may look at."""
+
+    seed: int
+    history: tuple[Entry, ...]  # ordered by `at`
+    final: FinalState
+    clock_offset: float  # database clock (seconds since 1970) minus `at`
+    lease: float  # seconds, as the workers were configured
+    workers: int

@@ -1,0 +1,109 @@
+"""What a campaign found: the one source of every report, written as versioned JSON.
+
+Times are seconds since the run's workload began, by the harness's monotonic clock, unless a name ends in `_at`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+RESULT_VERSION = 1
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Violation(Struct, frozen=True, kw_only=True):
+    """One broken invariant in one run."""
+
+    invariant: str  # "S2"
+    title: str  # "no-rerun"
+    seed: int
+    message: str  # one or two sentences: what was seen, on which workflow and step, under which epochs
+    reproduce: str  # ONE line to paste
+
+
+class Recovery(Struct, frozen=True, kw_only=True):
+    """How one fault was recovered from; phases as in invariants.md, seconds after the fault took effect, None = not seen."""
+
+    noticed: float | None = None
+    reclaimed: float | None = None
+    first: float | None = None
+    steady: float | None = None
+    drained: float | None = None
+    affected: int = 0  # workflows that the victim had in flight
+
+
+class FaultRecord(Struct, frozen=True, kw_only=True):
+    """One planned fault and what became of it."""
+
+    kind: str
+    worker: int | None
+    trigger: str  # readable: "at 0.4 s", "before the 2nd step.checkpointing of charge"
+    asked: float | None = None  # the trigger was pulled
+    effect: float | None = None  # it took effect, as confirmed by observation
+    healed: float | None = None
+    confirmed_by: str | None = None  # what was observed: "/proc/123 is gone"
+    recovery: Recovery = Recovery()
+
+    @property
+    def fired(self) -> bool:
+        return self.effect is not None
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """A stretch in a worker's life, for the worker × time chart."""
+
+    worker: int
+    what: Literal["alive", "paused", "owns", "step", "lease"]
+    start: float
+    end: float
+    label: str = ""  # the workflow for "owns", the step's name for "step", the incarnation for "alive" and "lease"
+    epoch: int | None = None
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One seed."""
+
+    seed: int
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()  # why inconclusive
+    seconds: float = 0.0
+    workflows: int = 0
+    checkpoints: int = 0
+    bodies_rerun: int = 0  # bodies that started again because their worker died or was fenced
+    attempts_without_checkpoint: int = 0  # the receiver saw them, no checkpoint was ever written by them
+    ambiguous_commits: int = 0
+    lost_in_transaction: int = 0  # sessions lost within an open transaction, by PostgreSQL's log
+    stalls: tuple[float, ...] = ()  # windows without progress longer than 0.1 s, in seconds
+    faults: tuple[FaultRecord, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    progress: tuple[float, ...] = ()  # when each checkpoint became durable
+    spans: tuple[Span, ...] = ()  # only kept for failing runs and for the first few
+    plan: str | None = None  # path of the plan file, relative to the result
+    reproduce: str = ""
+
+
+class Campaign(Struct, frozen=True, kw_only=True):
+    """Many runs of one scenario in one world."""
+
+    version: int = RESULT_VERSION
+    scenario: str
+    world: str
+    canary: str | None = None
+    workers: int
+    started_at: float  # seconds since 1970
+    seconds: float
+    duress: str  # version of this package
+    python: str
+    postgres: str
+    machine: str  # cores, kernel; no host name
+    settings: dict[str, str | int | float | bool | None] = {}
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    invariants: dict[str, str] = {}  # checked in every run, id → title: {"S2": "no-rerun"}; JUnit has a case for each
+    not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
+    runs: tuple[Run, ...] = ()
