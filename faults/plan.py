@@ -50,6 +50,10 @@ class RestartPostgres(Fault, frozen=True, kw_only=True, tag="restart-postgres"):
 
 AnyFault = KillWorker | PauseWorker | StopWorker | TerminateBackend | CrashBackend | RestartPostgres
 
+# By what they strike. An outage takes the server away from everybody, so it needs a server that is ours.
+WORKER_FAULTS = (KillWorker, PauseWorker, StopWorker)
+OUTAGES = (CrashBackend, RestartPostgres)
+
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="at"):
     """Base of all triggers; `at` names the kind."""
@@ -115,6 +119,9 @@ def kind_of(part: type[Fault] | type[Trigger]) -> str:
     return tag
 
 
+KINDS: dict[str, type[Fault]] = {kind_of(fault): fault for fault in AnyFault.__args__}
+
+
 def describe(event: Event) -> str:
     """The event as a sentence: `kill worker 2 at its 3rd step.checkpointing of charge; restart it after 0.3 s`."""
     match event.fault:
@@ -146,7 +153,8 @@ def describe_trigger(event: Event) -> str:
 def _deed(verb: str, event: Event) -> str:
     """`its` refers to the worker, so a fault of the server has to name it beside the trigger."""
     point = isinstance(event.trigger, AtPoint)
-    who = f"worker {event.worker}" if event.worker is not None else "the first worker" if point else "the busiest worker"
+    anyone = "the first worker" if point else "the busiest worker"
+    who = anyone if event.worker is None else f"worker {event.worker}"
     if "{}" in verb:
         return f"{verb.format(who)} {describe_trigger(event)}"
     return f"{verb} when {who} is {describe_trigger(event)}" if point else f"{verb} {describe_trigger(event)}"

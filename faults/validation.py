@@ -1,0 +1,124 @@
+"""What a plan must satisfy beyond its types; each objection names the field, the value and what would be right."""
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Iterator
+
+from duress.faults.plan import (
+    PLAN_VERSION,
+    AtPoint,
+    AtTime,
+    Event,
+    Fault,
+    KillWorker,
+    PauseWorker,
+    Plan,
+    PlanError,
+    RestartPostgres,
+    StopWorker,
+    Trigger,
+    kind,
+)
+
+# The form of a point's name, for callers that do not know the points of the program under test.
+POINT_NAME = re.compile(r"[a-z]+(-[a-z]+)*(\.[a-z]+(-[a-z]+)*)+")
+
+
+def validate(plan: Plan, *, workers: int | None = None, points: Collection[str] | None = None) -> Plan:
+    """Return `plan` if it makes sense, else raise PlanError with all objections.
+
+    `workers` is the number of workers of the run and `points` the names of the points that its workers announce; what
+    is None is not known, and then a worker's number may be any and a point's name only has to look like one.
+    """
+    objections = list(_objections(plan, workers, points))
+    if objections:
+        raise PlanError(*objections)
+    return plan
+
+
+def wrong(field: str, value: object, right: str) -> str:
+    """One objection, worded the same everywhere."""
+    return f"{field} is {value!r}: {right}"
+
+
+def did_you_mean(name: object, known: Collection[str]) -> str:
+    """`; did you mean …?` for a name that looks like a known one, else the empty string."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _objections(plan: Plan, workers: int | None, points: Collection[str] | None) -> Iterator[str]:
+    if plan.version != PLAN_VERSION:
+        yield wrong("version", plan.version, f"this duress reads version {PLAN_VERSION}")
+    first_of: dict[Event, int] = {}
+    for index, event in enumerate(plan.events):
+        where = f"events[{index}]"
+        yield from _of_trigger(event.trigger, f"{where}.trigger", points)
+        yield from _of_fault(event.fault, f"{where}.fault")
+        yield from _of_worker(event.worker, f"{where}.worker", workers)
+        first = first_of.setdefault(event, index)
+        if first != index:
+            yield wrong(where, kind(event.fault), f"it repeats events[{first}] exactly; leave one of the two out")
+    yield from _nobody_left(plan, workers)
+
+
+def _of_trigger(trigger: Trigger, where: str, points: Collection[str] | None) -> Iterator[str]:
+    match trigger:
+        case AtTime(seconds=seconds):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                yield wrong(f"{where}.seconds", seconds, "must be 0 or more seconds after the workload began")
+        case AtPoint(point=point, occurrence=occurrence, step=step):
+            if points is not None and point not in points:
+                right = f"the workers announce no such point{did_you_mean(point, points) or _listed(points)}"
+                yield wrong(f"{where}.point", point, right)
+            elif not POINT_NAME.fullmatch(point):
+                yield wrong(f"{where}.point", point, "must look like 'step.checkpointing': lower case, with a dot")
+            if occurrence < 1:
+                yield wrong(f"{where}.occurrence", occurrence, "occurrences are counted from 1")
+            if step is not None and not point.startswith("step."):
+                yield wrong(f"{where}.step", step, f"only points 'step.…' belong to a step; leave it out for {point!r}")
+            elif step is not None and not step:
+                yield wrong(f"{where}.step", step, "must be the name of a step, or left out for any step")
+
+
+def _of_fault(fault: Fault, where: str) -> Iterator[str]:
+    match fault:
+        case KillWorker(restart_after=after) | StopWorker(restart_after=after):
+            if after is not None and not (math.isfinite(after) and after >= 0):
+                yield wrong(f"{where}.restart_after", after, "must be 0 or more seconds, or null for never")
+        case PauseWorker(duration=duration):
+            if not (math.isfinite(duration) and duration > 0):
+                yield wrong(f"{where}.duration", duration, "must be more than 0 seconds")
+        case RestartPostgres(down=down):
+            if not (math.isfinite(down) and down >= 0):
+                yield wrong(f"{where}.down", down, "must be 0 or more seconds")
+
+
+def _of_worker(worker: int | None, where: str, workers: int | None) -> Iterator[str]:
+    if worker is None:
+        return
+    if worker < 0:
+        yield wrong(where, worker, "workers are counted from 0; leave it out for any worker")
+    elif workers is not None and worker >= workers:
+        known = "the only worker is 0" if workers == 1 else f"the workers are 0 to {workers - 1}"
+        yield wrong(where, worker, f"{known}; leave it out for any worker, or run with --workers {worker + 1}")
+
+
+def ends_for_good(event: Event) -> bool:
+    """Whether the event takes a worker away that does not come back."""
+    return isinstance(event.fault, KillWorker | StopWorker) and event.fault.restart_after is None
+
+
+def _nobody_left(plan: Plan, workers: int | None) -> Iterator[str]:
+    """After the last fault the workload must finish, so somebody must be there to do it."""
+    ended = [index for index, event in enumerate(plan.events) if ends_for_good(event)]
+    victims = {plan.events[index].worker for index in ended} - {None}
+    anyone = sum(plan.events[index].worker is None for index in ended)
+    if workers is not None and ended and len(victims) + anyone >= workers:
+        right = f"this leaves none of the {workers} workers to finish the workload; let one of them come back"
+        yield wrong(f"events[{ended[-1]}].fault.restart_after", None, right)
+
+
+def _listed(points: Collection[str]) -> str:
+    return f"; it announces {', '.join(sorted(points))}" if points else ""
