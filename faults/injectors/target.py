@@ -17,7 +17,9 @@ class WorkerProcess:
     number: int  # the worker's number, from 0; the same over all its incarnations
     pid: int  # leader of its process group
     pgid: int
-    incarnation: int | None = None  # None until its `worker.joined` was heard; then its sessions are `duress:<incarnation>`
+    incarnation: int | None = (
+        None  # None until its `worker.joined` was heard; then its sessions are `duress:<incarnation>`
+    )
 
 
 class Target(Protocol):

@@ -1,0 +1,59 @@
+"""The workers' sessions, as the server knows them: found by application_name, chosen inside a transaction if possible."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from duress.faults.observe import APPLICATION_NAME
+
+SQL = Path(__file__).with_name("sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    pid: int
+    backend_start: datetime
+    in_transaction: bool
+
+
+class Sessions:
+    """Strikes at sessions. A server that does not answer now (stopped, in recovery) has none: ask again later."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def terminate(self, incarnation: int, *, in_transaction_only: bool = False) -> Session | None:
+        """pg_terminate_backend on one session of this incarnation; None when it has none (in a transaction)."""
+        sql = (SQL / "terminate_session.sql").read_bytes()
+        values = {"application_name": application_name(incarnation), "in_transaction_only": in_transaction_only}
+        row = await self._ask(sql, values)
+        return Session(*row[:3]) if row is not None and row[3] else None
+
+    async def find(self, incarnation: int | None) -> int | None:
+        """The process number of one session of this incarnation, or of any worker; None when there is none."""
+        sql = (SQL / "find_session.sql").read_bytes()
+        name = "duress:%" if incarnation is None else application_name(incarnation)
+        row = await self._ask(sql, {"application_name": name})
+        return None if row is None else row[0]
+
+    async def _ask(self, sql: bytes, values: dict[str, object]) -> tuple[Any, ...] | None:
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self._dsn, autocommit=True, application_name=APPLICATION_NAME, connect_timeout=2
+            ) as connection:
+                return await (await connection.execute(sql, values)).fetchone()
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PermissionError(
+                f"may not terminate the workers' sessions ({error.diag.message_primary}): connect as the role that the "
+                "workers use, or grant pg_signal_backend to the one in the DSN"
+            ) from None
+        except psycopg.OperationalError:
+            return None
+
+
+def application_name(incarnation: int) -> str:
+    """What the sessions of a worker's incarnation call themselves."""
+    return f"duress:{incarnation}"

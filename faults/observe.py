@@ -1,0 +1,174 @@
+"""What really happened, seen from outside: by /proc, by PostgreSQL's log and by what a session of our own is told.
+
+Nothing here knows how a fault is injected, so a sighting confirms a fault and its absence says that it never fired.
+Take a watch before the injection: it remembers what was there, so that what was true already confirms nothing.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+SQL = Path(__file__).with_name("sql")
+APPLICATION_NAME = "duress:harness"
+
+Look = Callable[[], "str | None | Awaitable[str | None]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something that was seen, and when at the latest it was so, by the observer's clock."""
+
+    at: float
+    what: str
+
+
+class Observer:
+    """Looks until it sees. `clock` stamps the sightings; `dsn` is for its own sessions; `log` is the server's, if ours."""
+
+    def __init__(
+        self, *, clock: Callable[[], float], dsn: str, log: Path | None = None, interval: float = 0.002
+    ) -> None:
+        self.clock = clock
+        self._dsn = dsn
+        self._log = log
+        self._interval = interval
+
+    async def see(self, look: Look, within: float, unless: asyncio.Event | None = None) -> Sighting | None:
+        """Call `look` until it says what it sees; None when it sees nothing for `within` seconds, or `unless` is set."""
+        deadline = self.clock() + within
+        while True:
+            seen = look()
+            if isinstance(seen, Awaitable):
+                seen = await seen
+            at = self.clock()
+            if seen is not None:
+                return Sighting(at, seen)
+            if at >= deadline or (unless is not None and unless.is_set()):
+                return None
+            await asyncio.sleep(self._interval)
+
+    def log(self) -> "LogWatch | None":
+        """The lines that the server writes from now on; None when its log is not ours to read."""
+        return None if self._log is None else LogWatch(self._log)
+
+    async def session_gone(self, pid: int, backend_start: object) -> str | None:
+        """Whether the session has left pg_stat_activity; nothing is seen while the server does not answer."""
+        row = await self._ask("session_lives", {"pid": pid, "backend_start": backend_start})
+        return f"session {pid} has left pg_stat_activity" if row == (False,) else None
+
+    async def server_started(self) -> float | None:
+        """When the postmaster was started, seconds since 1970; None while the server does not answer."""
+        row = await self._ask("server_started", {})
+        return None if row is None else float(row[0])
+
+    async def _ask(self, name: str, values: dict[str, object]) -> tuple[Any, ...] | None:
+        sql = (SQL / f"{name}.sql").read_bytes()
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self._dsn, autocommit=True, application_name=APPLICATION_NAME, connect_timeout=2
+            ) as connection:
+                return await (await connection.execute(sql, values)).fetchone()
+        except psycopg.OperationalError:
+            return None  # stopped, starting up or in recovery: it has nothing to tell yet
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    state: str
+    pgrp: int
+    started: int  # clock ticks since boot
+
+
+def _stat(pid: int | str) -> _Stat | None:
+    """What /proc/<pid>/stat says (proc_pid_stat(5)); None when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return _Stat(fields[0], int(fields[2]), int(fields[19]))
+
+
+class ProcessWatch:
+    """A process, by number and start time, with the group that it leads. What was so at the first look is no sighting."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._first = _stat(pid)
+
+    def state(self) -> str | None:
+        """The letter of proc_pid_stat(5): R, S, D, T (stopped), Z (zombie), …; None when it is gone."""
+        now = self._now()
+        return now.state if now else None
+
+    def running(self) -> str | None:
+        now = self._now()
+        if now is None or now.state in "ZXTt":
+            return None
+        return f"process {self.pid} runs (state {now.state})"
+
+    def stopped(self) -> str | None:
+        """Every process of the group has been stopped by a signal."""
+        now = self._now()
+        if self._first is None or self._first.state == "T" or now is None or now.state != "T":
+            return None
+        if any(member.state != "T" for member in self._members()):
+            return None
+        return f"process {self.pid} is stopped (state T)"
+
+    def gone(self) -> str | None:
+        """The process has ended and so has everybody in its group; a zombie has ended."""
+        now = self._now()
+        if self._first is None or self._first.state in "ZX" or (now is not None and now.state not in "ZX"):
+            return None
+        if any(True for _ in self._members()):
+            return None
+        return f"process {self.pid} is {'a zombie' if now else 'gone'}"
+
+    def _now(self) -> _Stat | None:
+        now = _stat(self.pid)
+        return now if now and self._first and now.started == self._first.started else None
+
+    def _members(self) -> Iterator[_Stat]:
+        """Those of the group that live."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                stat = _stat(entry.name)
+                if stat and stat.pgrp == self.pid and stat.state not in "ZX":
+                    yield stat
+
+
+class LogWatch:
+    """The lines that are written to a log from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._from = path.stat().st_size if path.exists() else 0
+
+    def killed(self, pid: int) -> str | None:
+        """The postmaster noticed that this backend was ended by SIGKILL."""
+        return self._find(rf"\(PID {pid}\) was terminated by signal 9")
+
+    def ready(self) -> str | None:
+        return self._find(r"database system is ready to accept connections")
+
+    def terminated(self, pid: int) -> str | None:
+        """This backend ended itself at an administrator's command; every line has its writer's number in front."""
+        return self._find(rf"^(?=[^:]*.*\b{pid}\b).*terminating connection due to administrator command")
+
+    def _find(self, pattern: str) -> str | None:
+        """The message of the first line that fits. Always from the start of the watch: a line may come late, not early."""
+        if not self._path.exists():
+            return None
+        with self._path.open("rb") as file:
+            file.seek(self._from)
+            text = file.read().decode(errors="replace")
+        for line in text.splitlines():
+            if found := re.search(pattern, line):
+                return f"PostgreSQL's log: {line[found.start() :].strip()}"
+        return None
