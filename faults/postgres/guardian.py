@@ -119,7 +119,7 @@ class Guardian:
                 extra_groups=None if request["uid"] is None else [],
                 start_new_session=True,
                 # Runs after the change of user, which would have cleared the setting. One thread here, so it is safe.
-                preexec_fn=end_with_guardian,
+                preexec_fn=end_with_guardian,  # noqa: PLW1509
             )
         self.children[child.pid] = child
         return child.pid
@@ -152,13 +152,14 @@ class Guardian:
 
     def pause(self, timeout: float | None, *, owner_may_speak: bool) -> None:
         """Sleep until something happens; raises OwnerGone when the owner is gone or speaks out of turn."""
+        channel = self.channel.fileno()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = OWNER_CHECK_S if deadline is None else min(OWNER_CHECK_S, max(0.0, deadline - time.monotonic()))
-            ready, _, _ = select.select([self.channel, self.wakeups], [], [], left)
+            ready, _, _ = select.select([channel, self.wakeups], [], [], left)
             if self.ending or os.getppid() != self.owner:
                 raise OwnerGone
-            if self.channel in ready:
+            if channel in ready:
                 if owner_may_speak:
                     return
                 raise OwnerGone

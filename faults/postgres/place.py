@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from signal import SIGKILL
 
 from duress.faults.postgres.account import Account
 from duress.faults.postgres.errors import NoPlace
@@ -57,11 +58,15 @@ def choose_program_bases() -> list[Path]:
 
 
 def remove_leftovers() -> list[Path]:
-    """Remove folders whose guardian was killed before it could; those removed. Never touches a living server's."""
+    """Remove folders whose guardian was killed before it could; those removed. Never touches a living server's.
+
+    Their servers have ended with the guardian, unless they were stopped (SIGSTOP) then: those are killed here.
+    """
     removed = []
     for base in {MEMORY, *_temporary()}:
         for folder in base.glob(f"{FOLDER_PREFIX}*"):
             if _is_left_over(folder):
+                _kill_what_works_in(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
     return removed
@@ -108,3 +113,12 @@ def _is_left_over(folder: Path) -> bool:
     finally:
         os.close(lock)
     return True
+
+
+def _kill_what_works_in(folder: Path) -> None:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(process / "cwd")).is_relative_to(folder):
+                os.kill(int(process.name), SIGKILL)
+        except OSError:  # gone meanwhile, or not ours to look at
+            continue

@@ -124,9 +124,9 @@ class Server:
 
     def stop(self, mode: StopMode = "fast", *, timeout: float = STOP_TIMEOUT_S) -> None:
         """Stop the server and wait until all its processes are gone; it may be stopped, or dead, already."""
-        if self._guard.signal(self.postmaster_pid, STOP_SIGNALS[mode]):
-            if self._guard.wait(self.postmaster_pid, timeout) is None:
-                raise ServerError(f"PostgreSQL (pid {self.postmaster_pid}) did not stop ({mode}) in {timeout:g} s")
+        told = self._guard.signal(self.postmaster_pid, STOP_SIGNALS[mode])
+        if told and self._guard.wait(self.postmaster_pid, timeout) is None:
+            raise ServerError(f"PostgreSQL (pid {self.postmaster_pid}) did not stop ({mode}) in {timeout:g} s")
         if left := self._guard.settle(timeout):
             raise ServerError(f"processes {left} of PostgreSQL are still there {timeout:g} s after its postmaster")
 
@@ -153,7 +153,9 @@ class Server:
                 if status is not None:
                     raise ServerError(f"PostgreSQL ended with status {status}. {self._log_end()}") from error
                 if time.monotonic() > deadline:
-                    raise ServerError(f"PostgreSQL did not answer in {timeout:g} s ({error}). {self._log_end()}") from error
+                    raise ServerError(
+                        f"PostgreSQL did not answer in {timeout:g} s ({error}). {self._log_end()}"
+                    ) from error
 
     def close(self) -> None:
         """End the server and remove its folder; may be called twice."""

@@ -1,0 +1,222 @@
+"""No server and no folder is left 2 s after its owner is gone, whatever ended the owner and whenever."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
+
+import psycopg
+import pytest
+
+from duress.faults.postgres import GuardianLost, Server, remove_leftovers
+
+GONE_WITHIN_S = 2.0
+START = "from duress.faults.postgres import Server\nserver = Server.start()\n"
+READY = "print('ready', server.postmaster_pid, server._guard.pid, flush=True)\n"
+FOREVER = "import signal\nwhile True: signal.pause()\n"
+
+
+class Owner:
+    """A process that owns a server whose folder is made in `base`."""
+
+    def __init__(self, base: Path, program: str) -> None:
+        self.base = base
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, "DURESS_POSTGRES_DIRECTORY": str(base)},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def said(self) -> list[str]:
+        """The next line of its output, in words."""
+        assert self.process.stdout
+        return self.process.stdout.readline().split()
+
+    def end(self, number: Signals) -> None:
+        os.killpg(self.process.pid, number)
+        self.process.wait()
+
+
+@pytest.fixture
+def owners(open_folder: Path) -> Iterator[Callable[[str], Owner]]:
+    started: list[Owner] = []
+
+    def start(program: str) -> Owner:
+        started.append(Owner(open_folder, program))
+        return started[-1]
+
+    yield start
+    for owner in started:
+        if owner.process.poll() is None:
+            owner.end(SIGKILL)
+        assert owner.process.stdout
+        owner.process.stdout.close()
+    assert left_within(open_folder, GONE_WITHIN_S) == []
+
+
+def left(base: Path) -> list[str]:
+    """What is left of a server in `base`: folders, and processes that work in it or were told of it."""
+    found = [str(path) for path in base.iterdir()]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "cmdline").read_bytes()
+            works_in = os.readlink(process / "cwd")
+        except OSError:
+            continue
+        if os.fsencode(base) in told or works_in.startswith(str(base)):
+            found.append(f"{process.name} {told!r} in {works_in}")
+    return found
+
+
+def left_within(base: Path, seconds: float) -> list[str]:
+    """What is still left after at most `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (found := left(base)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.001)
+
+
+def shared_memory_segments() -> set[int]:
+    return {int(line.split()[1]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["duress-*", "duress-*/data/PG_VERSION", "duress-*/data/global/pg_control", "duress-*/data/postmaster.pid"],
+)
+def test_sigkill_of_the_owner_while_it_starts(owners: Callable[[str], Owner], open_folder: Path, moment: str) -> None:
+    owner = owners(START + READY + FOREVER)
+    wait_for(lambda: list(open_folder.glob(moment)))
+    owner.end(SIGKILL)
+    assert left_within(open_folder, GONE_WITHIN_S) == []
+
+
+@pytest.mark.parametrize("number", [SIGKILL, SIGTERM, SIGINT])
+def test_the_end_of_an_owner_by_a_signal(owners: Callable[[str], Owner], open_folder: Path, number: Signals) -> None:
+    owner = owners(START + READY + FOREVER)
+    postmaster = int(owner.said()[1])
+    assert any(line.startswith(str(postmaster)) for line in left(open_folder)), "the check must see a living server"
+    owner.end(number)
+    assert left_within(open_folder, GONE_WITHIN_S) == []
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param("", id="without close"),
+        pytest.param("import os; os._exit(0)", id="at once"),
+        pytest.param("raise SystemExit('unhandled')", id="by an exception"),
+        pytest.param("import os; os.execv('/bin/true', ['true'])", id="by becoming another program"),
+    ],
+)
+def test_an_owner_that_just_ends(owners: Callable[[str], Owner], open_folder: Path, ending: str) -> None:
+    owner = owners(START + READY + ending)
+    assert owner.said()[0] == "ready"
+    owner.process.wait()
+    assert left_within(open_folder, GONE_WITHIN_S) == []
+
+
+def test_a_forked_child_that_outlives_the_owner_keeps_nothing_alive(
+    owners: Callable[[str], Owner], open_folder: Path
+) -> None:
+    fork = "import os\nif os.fork() == 0:\n    os.setsid()\n    print('child', os.getpid(), flush=True)\n    " + (
+        "import signal; signal.pause()\n"
+    )
+    owner = owners(START + fork + READY + FOREVER)
+    lines = dict([owner.said()[:2], owner.said()[:2]])
+    try:
+        owner.end(SIGKILL)
+        assert left_within(open_folder, GONE_WITHIN_S) == []
+    finally:
+        os.kill(int(lines["child"]), SIGKILL)
+
+
+def test_a_server_that_was_stopped_by_a_signal_goes_too_and_its_shared_memory(
+    owners: Callable[[str], Owner], open_folder: Path
+) -> None:
+    sessions = "import psycopg\nsession = psycopg.connect(server.dsn())\nsession.execute('select 1')\n"
+    owner = owners(START + sessions + READY + FOREVER)
+    postmaster = int(owner.said()[1])
+    segment = int(next(open_folder.glob("duress-*/data/postmaster.pid")).read_text().splitlines()[6].split()[1])
+    assert segment in shared_memory_segments()
+    for process in Path("/proc").glob("[0-9]*"):
+        if f" {postmaster} " in (process / "stat").read_text().rpartition(")")[2][:20]:
+            os.kill(int(process.name), SIGSTOP)
+    os.kill(postmaster, SIGSTOP)
+    owner.end(SIGKILL)
+    assert left_within(open_folder, GONE_WITHIN_S) == []
+    assert segment not in shared_memory_segments()
+
+
+def test_the_server_ends_with_its_guardian_and_close_removes_the_folder(open_folder: Path) -> None:
+    with Server.start(directory=open_folder) as server:
+        guardian = server._guard.pid
+        os.kill(guardian, SIGKILL)
+        wait_for(lambda: not [line for line in left(open_folder) if "postgres" in line])
+        with pytest.raises(GuardianLost, match=f"{guardian}.*start another"):
+            server.restart()
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(server.dsn())
+    assert left(open_folder) == []
+
+
+def test_a_guardian_that_is_told_to_end_removes_everything(open_folder: Path) -> None:
+    with Server.start(directory=open_folder) as server:
+        os.kill(server._guard.pid, SIGTERM)
+        assert left_within(open_folder, GONE_WITHIN_S) == []
+
+
+def test_what_a_killed_guardian_and_owner_left_goes_at_the_next_start(
+    owners: Callable[[str], Owner], open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(open_folder))
+    owner = owners(START + READY + FOREVER)
+    _, postmaster, guardian = owner.said()
+    (abandoned,) = open_folder.iterdir()
+    os.kill(int(postmaster), SIGSTOP)  # or it would end by itself
+    os.kill(int(guardian), SIGKILL)
+    owner.end(SIGKILL)
+    with Server.start(directory=open_folder) as living:
+        assert not abandoned.exists()
+        assert not [line for line in left(open_folder) if str(abandoned) in line]
+        assert remove_leftovers() == []
+        psycopg.connect(living.dsn()).close()
+
+
+def test_a_forked_child_cannot_end_its_parents_server(server: Server) -> None:
+    child = os.fork()
+    if child == 0:
+        server.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    psycopg.connect(server.dsn()).close()
+
+
+def test_an_interrupted_request_leaves_a_server_that_can_only_be_closed(open_folder: Path) -> None:
+    program = (
+        START
+        + "import os, signal, threading\n"
+        + "session = __import__('psycopg').connect(server.dsn())\n"
+        + "print('ready', flush=True)\n"
+        + "try:\n    server.stop('smart')\n"  # waits for the session, for ever
+        + "except KeyboardInterrupt:\n    server.close(); print('closed', flush=True)\n"
+    )
+    owner = Owner(open_folder, program)
+    assert owner.said() == ["ready"]
+    wait_for(lambda: "smart shutdown" in next(open_folder.glob("duress-*/server.log")).read_text())
+    os.kill(owner.process.pid, SIGINT)
+    assert owner.said() == ["closed"]
+    assert left(open_folder) == []
+    owner.process.communicate()
