@@ -1,0 +1,48 @@
+"""duress: durable execution on PostgreSQL, and the harness that proves that it survives.
+
+The names here are imported when they are first used: `import duress` alone loads neither psycopg nor anything else heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duress.engine import (
+        Engine,
+        Handle,
+        Retry,
+        WorkerOptions,
+        current,
+        durable_error,
+        errors,
+        race,
+        sleep,
+        step,
+        transaction,
+        workflow,
+    )
+
+__all__ = [
+    "Engine",
+    "Handle",
+    "Retry",
+    "WorkerOptions",
+    "current",
+    "durable_error",
+    "errors",
+    "race",
+    "sleep",
+    "step",
+    "transaction",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("duress.engine"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

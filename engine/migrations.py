@@ -63,7 +63,9 @@ def code_version() -> int:
     return migrations()[-1].version
 
 
-async def migrate(conn: psycopg.AsyncConnection[Any], schema: str, *, running_role: str | None = None) -> list[Migration]:
+async def migrate(
+    conn: psycopg.AsyncConnection[Any], schema: str, *, running_role: str | None = None
+) -> list[Migration]:
     """Bring the schema to this code's version; return what was applied.
 
     `running_role` is granted what workers and clients need, and no more. Raises SchemaError if the schema is newer than

@@ -26,7 +26,9 @@ WORKER_JOINED: Final = "worker.joined"  # worker, incarnation, lease_until
 WORKER_RENEWED: Final = "worker.renewed"  # worker, incarnation, lease_until
 WORKER_LOST: Final = "worker.lost"  # worker, incarnation: it was declared dead while it lived
 WORKER_LEFT: Final = "worker.left"  # worker, incarnation: graceful end, nothing owned any more
-TOOK_OVER: Final = "worker.took-over"  # worker, incarnation, victim (incarnation), reason ("lock" | "lease" | "name"), workflows, at
+TOOK_OVER: Final = (
+    "worker.took-over"  # worker, incarnation, victim (incarnation), reason ("lock" | "lease" | "name"), workflows, at
+)
 # One workflow. All carry worker, incarnation, workflow (id), epoch.
 CLAIMED: Final = "workflow.claimed"  # name, claimed_at, checkpoints (how many came along), takeovers
 SUSPENDED: Final = "workflow.suspended"  # due_at

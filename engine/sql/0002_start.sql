@@ -3,6 +3,7 @@
 create function {schema}.start_v1(p_ids text[], p_names text[], p_queues text[], p_inputs text[])
 returns table (number bigint, existed boolean, stored_name text, stored_input text)
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 set enable_seqscan to off set enable_hashjoin to off set enable_mergejoin to off
 as $$
 #variable_conflict use_column

@@ -11,6 +11,7 @@ create function {schema}.claim_v1(
     step text, kind text, failed boolean, value text, member boolean, armed boolean, due_in double precision
 )
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 set enable_seqscan to off set enable_bitmapscan to off set enable_sort to off
 set enable_hashjoin to off set enable_mergejoin to off
 as $$
@@ -114,6 +115,7 @@ $$;
 create function {schema}.release_v1(p_owner bigint, p_numbers bigint[], p_epochs integer[], p_ready_at double precision[])
 returns setof bigint
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 set enable_seqscan to off set enable_hashjoin to off set enable_mergejoin to off
 as $$
 declare

@@ -3,16 +3,32 @@
 -- of the database must not write on top of it. The row lock is held to COMMIT, so that no claim can pass between check and
 -- commit. Shared, because two steps of one workflow may be written at once.
 
--- One checkpoint; waits for a lock that somebody else holds. Answers
+-- One checkpoint. Answers
 --   written: it is in this transaction; already: this very claim wrote it before (a repeated message);
 --   fenced: the workflow is not this claim's; lost: a known checkpoint is missing; conflict: another claim wrote this step.
+-- Without p_wait, null where it is not simply written: the writer then asks again, where waiting holds up nobody.
 create function {schema}.checkpoint_v1(
     p_owner bigint, p_number bigint, p_epoch integer, p_known text[],
-    p_step text, p_name text, p_kind text, p_failed boolean, p_value text
+    p_step text, p_name text, p_kind text, p_failed boolean, p_value text, p_wait boolean
 ) returns text
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 as $$
 begin
+    -- The common case in one statement.
+    insert into {schema}.checkpoint (number, step, name, kind, failed, value, owner, epoch)
+    select l.number, p_step, p_name, p_kind, p_failed, p_value::json, p_owner, p_epoch
+    from {schema}.live l
+    where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch
+      and (select count(*) from {schema}.checkpoint c where c.number = p_number and c.step = any (p_known)) = cardinality(p_known)
+    for share skip locked
+    on conflict (number, step) do nothing;
+    if found then
+        return 'written';
+    elsif not p_wait then
+        return null;
+    end if;
+
     perform from {schema}.live l
     where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch
     for share;
@@ -40,6 +56,7 @@ create function {schema}.checkpoints_v1(
     p_steps text[], p_names text[], p_kinds text[], p_faileds boolean[], p_values text[]
 ) returns boolean[]
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 set enable_seqscan to off set enable_hashjoin to off set enable_mergejoin to off
 as $$
 declare
@@ -86,7 +103,7 @@ begin
         where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch for no key update;
     end if;
     answer := {schema}.checkpoint_v1(
-        p_owner, p_number, p_epoch, p_known, p_step, p_name, 'sleep', false, to_json(v_due)::text);
+        p_owner, p_number, p_epoch, p_known, p_step, p_name, 'sleep', false, to_json(v_due)::text, true);
     due_at := v_due;
     now_at := extract(epoch from v_now);
     if answer = 'already' then

@@ -27,6 +27,7 @@ create function {schema}.finishes_v1(
     p_owner bigint, p_numbers bigint[], p_epochs integer[], p_knowns text[], p_statuses text[], p_outcomes text[]
 ) returns boolean[]
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 set enable_seqscan to off set enable_hashjoin to off set enable_mergejoin to off
 as $$
 declare
@@ -83,6 +84,7 @@ end $$;
 create function {schema}.await_v1(p_numbers bigint[])
 returns table (number bigint, status text, outcome text)
 language plpgsql volatile
+set plan_cache_mode to force_generic_plan
 set enable_seqscan to off
 as $$
 #variable_conflict use_column

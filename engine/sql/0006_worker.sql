@@ -30,6 +30,7 @@ begin
     incarnation := nextval(pg_get_serial_sequence('{schema}.worker', 'incarnation'));
     if p_locks then
         perform pg_advisory_lock({lock_class}, incarnation::integer);
+        perform set_config('application_name', 'duress:' || incarnation, false);
     end if;
     insert into {schema}.worker as w (incarnation, name, lease_until) overriding system value
     values (incarnation, p_name, clock_timestamp() + p_lease * interval '1 s')

@@ -1,0 +1,86 @@
+"""Values in and out of the database: JSON, decoded to the annotated types.
+
+The first run of a step gets the decoded checkpoint too, so it cannot differ from a replay. Never pickle. A `Codec` may
+transform the bytes (encrypt, compress): what it returns is stored as a JSON string.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+
+from .errors import ValueNotSerializable
+
+_encoder = msgspec.json.Encoder()
+
+
+class Codec(Protocol):
+    """Transforms stored values, for example by encrypting them."""
+
+    def encode(self, plain: bytes) -> str: ...
+
+    def decode(self, stored: str) -> bytes: ...
+
+
+@lru_cache(maxsize=4096)
+def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(type_)
+
+
+def check_type(type_: Any) -> str | None:
+    """Why values of this annotated type could not be read back; None if they can."""
+    try:
+        _decoder(type_)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+class Values:
+    """Encodes and decodes for one engine."""
+
+    def __init__(self, codec: Codec | None = None) -> None:
+        self._codec = codec
+
+    def encode(self, value: Any, place: str) -> str:
+        """JSON text of `value`; `place` ("result of step 'charge'") goes into the ValueNotSerializable that may be raised."""
+        try:
+            encoded = _encoder.encode(value)
+        except (TypeError, ValueError, OverflowError, RecursionError, UnicodeError) as error:
+            raise ValueNotSerializable(f"the {place} cannot be stored as JSON: {error}") from None
+        # msgspec writes NaN and infinities as null, which would come back as None.
+        if b"null" in encoded and (where := _not_finite(value, "")) is not None:
+            raise ValueNotSerializable(f"the {place} cannot be stored as JSON: it is not a finite number{where}")
+        if self._codec is not None:
+            return _encoder.encode(self._codec.encode(encoded)).decode()
+        return encoded.decode()
+
+    def decode(self, text: str, type_: Any, place: str) -> Any:
+        """The value as its annotated type; ValueNotSerializable if it does not fit."""
+        try:
+            data: str | bytes = text
+            if self._codec is not None:
+                data = self._codec.decode(msgspec.json.decode(text, type=str))
+            return _decoder(type_).decode(data)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise ValueNotSerializable(f"the {place} cannot be read back as {type_!r}: {error}") from None
+
+
+def _not_finite(value: Any, where: str) -> str | None:
+    """The place of the first NaN or infinity inside `value`, or None."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else where and f" at {where}"
+    if isinstance(value, Mapping):
+        items = [(f"{where}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, msgspec.Struct):
+        items = [(f"{where}.{name}", getattr(value, name)) for name in value.__struct_fields__]
+    elif is_dataclass(value) and not isinstance(value, type):
+        items = [(f"{where}.{field.name}", getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes, bytearray)):
+        items = [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return None
+    return next((found for place, item in items if (found := _not_finite(item, place)) is not None), None)

@@ -1,0 +1,257 @@
+"""One workflow being run by one claim: replay, durable calls, and the ways in which it stops.
+
+It ends (an outcome is written), or its code is unwound without one: it suspended for a long sleep, was fenced, or is handed
+over. While it unwinds, durable calls do nothing but let the unwinding pass.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Literal
+
+from . import failures, observer
+from .definitions import StepDefinition, WorkflowDefinition
+from .errors import DuressError, NonDeterminism, Unwind
+from .runtime import Runtime, log
+from .scope import Scope, enter, outside
+from .sleeping import Sleeping
+from .steps import run_step
+from .store import Checkpoint, Claimed, Fence
+from .transactions import run_transaction
+
+Why = Literal["suspended", "fenced", "lost", "released", "finished"]
+
+
+class Execution:
+    """Runs a claimed workflow in this process, until it ends or is unwound."""
+
+    def __init__(self, runtime: Runtime, claimed: Claimed, definition: WorkflowDefinition[..., Any]) -> None:
+        self.runtime = runtime
+        self.claimed = claimed
+        self.definition = definition
+        self.unwinding: Why | None = None
+        self.draining = False
+        self.sleeping = Sleeping(self)
+        self.active = 0  # durable calls under way, sleeps not counted
+        self.tasks: set[asyncio.Future[Any]] = set()  # child tasks that are not done
+        self._root: asyncio.Task[Any] | None = None
+        self._recorded = {checkpoint.step: checkpoint for checkpoint in claimed.checkpoints}
+        self._last_recorded: dict[str, int] = {}
+        for step in self._recorded:
+            path, ordinal = _split(step)
+            self._last_recorded[path] = max(ordinal, self._last_recorded.get(path, 0))
+        # Durable checkpoints of this claim that no later one stands for, by the transaction that wrote them: a write that
+        # was sent after they were acknowledged follows them in the log. The claim itself stands for all that it returned.
+        self._frontier: dict[object, str] = {}
+
+    async def run(self) -> None:
+        """Run to an end. Raises nothing that user code did."""
+        self._root = asyncio.current_task()
+        enter(Scope(self))
+        try:
+            status, outcome = await self._outcome()
+            if self.unwinding is None:
+                await self._finish(status, outcome)
+        except Unwind:
+            pass
+        except asyncio.CancelledError:
+            if self.unwinding is None:
+                self.unwinding = "lost"
+                raise
+        finally:
+            self._root = None
+            if self.unwinding is None:
+                self.unwinding = "finished"
+            for task in list(self.tasks):
+                task.cancel()
+
+    async def _outcome(self) -> tuple[str, str]:
+        """Run the user's code; the final status and the outcome as JSON text."""
+        name, values, signature = self.definition.name, self.runtime.values, self.definition.signature
+        try:
+            args, kwargs = signature.decode(values, f"workflow {name!r}", self.claimed.input)
+            result = await self.definition.function(*args, **kwargs)
+            self._check_all_replayed()
+            text = values.encode(result, f"result of workflow {name!r}")
+            values.decode(text, signature.returns, f"result of workflow {name!r}")
+            return "succeeded", text
+        except asyncio.CancelledError as error:
+            # Cancelled by its own code, or by us.
+            if self.unwinding is not None or (self._root is not None and self._root.cancelling()):
+                raise
+            return "failed", failures.record(error, values)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, DuressError):
+                log.error("workflow %s (epoch %d) fails: %s", self.claimed.id, self.claimed.epoch, type(error).__name__)
+            return "failed", failures.record(error, values)
+
+    async def _finish(self, status: str, outcome: str) -> None:
+        await self.point(observer.FINISHING, status=status)
+        answer = await self.runtime.store.finish(self.fence(), status, outcome)
+        if answer in ("fenced", "lost"):
+            await self._lose(answer, None)
+        self.runtime.finished(self.claimed.number, status, outcome)
+        await self.point(observer.FINISHED, status=status)
+
+    # Called by the decorators' wrappers
+
+    async def call(
+        self, scope: Scope, step: StepDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A durable call of a step or transaction: its recorded outcome, or its body's, recorded now."""
+        id_ = self.next_step(scope)
+        with outside():
+            recorded = await self.replay(id_, step.name, step.kind)
+            if recorded is None:
+                self.active += 1
+                try:
+                    run = run_transaction if step.kind == "transaction" else run_step
+                    recorded = await run(self, step, id_, args, kwargs)
+                finally:
+                    self.active -= 1
+        if recorded.failed:
+            raise failures.restore(recorded.value, self.runtime.values)
+        return self.runtime.values.decode(
+            recorded.value, step.signature.returns, f"result of {step.kind} {step.name!r}"
+        )
+
+    async def race(self, scope: Scope, coroutines: tuple[Coroutine[Any, Any, Any], ...]) -> tuple[int, Any]:
+        """Run all, record which ended first, cancel the others; a replay runs only the winner."""
+        step = self.next_step(scope)
+        recorded = await self.replay(step, "race", "race")
+        if recorded is not None:
+            winner = int(recorded.value)
+            for index, coroutine in enumerate(coroutines):
+                if index == winner:
+                    task = asyncio.ensure_future(coroutine)
+                else:
+                    scope.child()  # the losers had numbers too
+                    coroutine.close()
+            return winner, await task
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            winner = next(index for index, task in enumerate(tasks) if task.done())
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.check()
+        await self.write(Checkpoint(step, "race", "race", False, str(winner)))
+        return winner, tasks[winner].result()
+
+    # For steps, transactions and sleeps
+
+    def check(self) -> None:
+        """Raise Unwind if the workflow is to stop."""
+        if self.unwinding is None and self.draining:
+            self.unwind("released")
+        if self.unwinding is not None:
+            raise Unwind
+
+    def check_unwinding(self) -> None:
+        """The same, but a workflow that drains may still end its body."""
+        if self.unwinding is not None:
+            raise Unwind
+
+    def next_step(self, scope: Scope) -> str:
+        """The id of the durable call that is made now."""
+        self.check()
+        return scope.next_step()
+
+    async def replay(self, step: str, name: str, kind: str) -> Checkpoint | None:
+        """The recorded checkpoint of this call, if there is one; NonDeterminism if another call was recorded."""
+        recorded = self._recorded.pop(step, None)
+        if recorded is None:
+            path, ordinal = _split(step)
+            if ordinal < self._last_recorded.get(path, 0):
+                raise NonDeterminism(
+                    f"workflow {self.claimed.id!r} asks for {kind} {name!r} at place {step}, where nothing was recorded,"
+                    f" but place {path}{self._last_recorded[path]} was: its code is not deterministic, or was changed"
+                )
+            return None
+        if (recorded.name, recorded.kind) != (name, kind):
+            raise NonDeterminism(
+                f"workflow {self.claimed.id!r} asks for {kind} {name!r} at place {step}, where {recorded.kind}"
+                f" {recorded.name!r} was recorded: its code is not deterministic, or was changed"
+            )
+        await self.point(observer.REPLAYED, step=step, name=name)
+        return recorded
+
+    def fence(self) -> Fence:
+        """What a write of this claim names now."""
+        claimed = self.claimed
+        return Fence(self.runtime.incarnation, claimed.number, claimed.epoch, tuple(self._frontier.values()))
+
+    async def write(self, checkpoint: Checkpoint) -> None:
+        """Make a checkpoint durable; raises Unwind if the workflow is not ours any more."""
+        await self.point(observer.CHECKPOINTING, step=checkpoint.step, name=checkpoint.name)
+        before = list(self._frontier)
+        answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)
+        await self.settle(answer, checkpoint.step, checkpoint.name, before, token)
+
+    def frontier(self) -> list[object]:
+        """The transactions that a write sent now stands for."""
+        return list(self._frontier)
+
+    async def settle(self, answer: str, step: str, name: str, before: list[object], token: object) -> None:
+        """Take in the answer to a write of `step` that was sent when `before` was the frontier."""
+        if answer in ("fenced", "lost"):
+            await self._lose(answer, step)
+        if answer == "conflict":
+            raise NonDeterminism(f"step {step} of workflow {self.claimed.id!r} was recorded by another claim already")
+        for done in before:
+            self._frontier.pop(done, None)
+        self._frontier[token] = step
+        await self.point(observer.CHECKPOINTED, step=step, name=name)
+
+    async def _lose(self, answer: str, step: str | None) -> None:
+        """The database says that this workflow is not ours, or that it knows less than we do: stop without a trace."""
+        await self.point(observer.FENCED, step=step)
+        log.warning("workflow %s: %s under epoch %d, giving it up", self.claimed.id, answer, self.claimed.epoch)
+        self.unwind("lost" if answer == "lost" else "fenced")
+        raise Unwind
+
+    # Stopping
+
+    def adopt(self, task: asyncio.Future[Any]) -> None:
+        """Know a child task, so that it can be stopped with the rest."""
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def unwind(self, why: Why) -> None:
+        """Stop the workflow's code: from now on its durable calls raise, and what waits is cancelled."""
+        if self.unwinding is not None:
+            return
+        self.unwinding = why
+        current = asyncio.current_task()
+        for task in (self._root, *self.tasks):
+            if task is not None and task is not current:
+                task.cancel()
+
+    def drain(self) -> None:
+        """Stop at the next durable call; bodies that run may end and are recorded."""
+        self.draining = True
+        if not self.active:
+            self.unwind("released")
+
+    async def point(self, point: str, /, **facts: str | float | bool | None) -> None:
+        """Announce a point of this workflow, and wait for as long as the observer wants."""
+        if self.runtime.observer is not None:
+            about = {"workflow": self.claimed.id, "epoch": self.claimed.epoch, **facts}
+            if (wait := self.runtime.observe(point, about)) is not None:
+                await wait
+
+    def _check_all_replayed(self) -> None:
+        left = min((step for step in self._recorded if "/" not in step), key=int, default=None)
+        if left is not None:
+            recorded = self._recorded[left]
+            raise NonDeterminism(
+                f"workflow {self.claimed.id!r} ended before place {left}, where {recorded.kind} {recorded.name!r} was"
+                " recorded: its code is not deterministic, or was changed"
+            )
+
+
+def _split(step: str) -> tuple[str, int]:
+    """The task path and the ordinal of a step id."""
+    path, slash, ordinal = step.rpartition("/")
+    return path + slash, int(ordinal)

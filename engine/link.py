@@ -1,0 +1,151 @@
+"""Connections that survive: what psycopg raises, told apart, and calls that are sent again after a lost connection.
+
+Only calls that recognise their own earlier success are sent through a `Link`; all of the engine's SQL functions do.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+Row = tuple[Any, ...]
+AnyConnection = psycopg.AsyncConnection[Any]
+
+# The server goes, comes, is full, or is not (yet) the primary: the same call may succeed soon.
+_PASSING = (
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+    pg.TooManyConnections,
+    pg.ReadOnlySqlTransaction,
+    pg.IdleInTransactionSessionTimeout,
+)
+_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
+
+
+def lost(error: BaseException, conn: AnyConnection | None) -> bool:
+    """Whether the connection or the server is the trouble, not the statement."""
+    if isinstance(error, _PASSING):
+        return True
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        return conn is None or conn.closed or getattr(error, "sqlstate", None) is None
+    return False
+
+
+def contended(error: BaseException) -> bool:
+    """Whether the transaction lost against another one and may simply be run again."""
+    return isinstance(error, _CONTENTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """How to reach the database, and what a session of ours depends on."""
+
+    dsn: str
+    application_name: str
+    connect_timeout: float = 5.0
+
+    async def connect(self, connection_class: type[AnyConnection] = psycopg.AsyncConnection) -> AnyConnection:
+        """A new autocommit session that trusts none of the role's defaults on which we depend."""
+        async with asyncio.timeout(self.connect_timeout):
+            conn = await connection_class.connect(self.dsn, autocommit=True, application_name=self.application_name)
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                await prepare_session(conn)
+        except BaseException:
+            await close(conn)
+            raise
+        return conn
+
+
+async def prepare_session(conn: AnyConnection) -> None:
+    """Set what a session of ours depends on; a transaction pooler keeps no session, so there it is left alone."""
+    if await is_pooled(conn):
+        conn.prepare_threshold = None
+        return
+    await conn.execute(_SESSION)
+
+
+# A session that is busy in a statement, or waits for a lock, must end soon after its client: else a killed worker's
+# locks outlive it. synchronous_commit=off would acknowledge checkpoints that a crash may lose.
+_SESSION = b"""
+select set_config('client_connection_check_interval', '100ms', false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       set_config('default_transaction_read_only', 'off', false),
+       set_config('statement_timeout', '0', false),
+       set_config('lock_timeout', '0', false),
+       set_config('idle_in_transaction_session_timeout', '0', false),
+       case when current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', false) end
+"""
+
+
+async def is_pooled(conn: AnyConnection) -> bool:
+    """Whether a transaction pooler stands in between: the process that answers is not the one that greeted us."""
+    cursor = await conn.execute(b"select pg_backend_pid()")
+    row = await cursor.fetchone()
+    return row is not None and row[0] != conn.info.backend_pid
+
+
+async def close(conn: AnyConnection) -> None:
+    """Close without waiting for a server that may not answer."""
+    with contextlib.suppress(psycopg.Error, OSError):
+        await conn.close()
+
+
+class Link:
+    """One connection, opened when needed, on which calls are made one at a time and sent again until they are answered."""
+
+    def __init__(self, connector: Connector, entropy: random.Random, deadline: Callable[[], float]) -> None:
+        self._connector = connector
+        self._entropy = entropy
+        self._deadline = deadline
+        self._conn: AnyConnection | None = None
+        self._busy = asyncio.Lock()
+        self.pooled = False
+
+    async def call(self, query: bytes, arguments: Sequence[Any] = ()) -> list[Row]:
+        """Run one statement and return its rows. Raises what the statement itself did wrong; outlasts lost connections."""
+        async with self._busy:
+            attempt = 0
+            while True:
+                try:
+                    async with asyncio.timeout(self._deadline()):
+                        conn = self._conn or await self.open()
+                        cursor = await conn.execute(query, arguments, prepare=not self.pooled)
+                        return await cursor.fetchall()
+                except (psycopg.Error, TimeoutError, OSError) as error:
+                    if (
+                        not isinstance(error, (TimeoutError, OSError))
+                        and not lost(error, self._conn)
+                        and not contended(error)
+                    ):
+                        raise
+                    if not contended(error):
+                        await self.drop()
+                    attempt += 1
+                    await asyncio.sleep(backoff(attempt, self._entropy))
+                except BaseException:
+                    await self.drop()  # a cancelled exchange leaves the connection in the middle of a reply
+                    raise
+
+    async def open(self) -> AnyConnection:
+        """The connection, newly made."""
+        self._conn = conn = await self._connector.connect()
+        self.pooled = conn.prepare_threshold is None
+        return conn
+
+    async def drop(self) -> None:
+        """Give the connection up."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await close(conn)
+
+
+def backoff(attempt: int, entropy: random.Random) -> float:
+    """Seconds before try number `attempt` + 1 at reaching the database: from 5 ms, doubling, at most half a second."""
+    return min(0.5, 0.005 * 2.0 ** min(attempt - 1, 10)) * (0.5 + entropy.random())

@@ -1,0 +1,264 @@
+"""Being one of the living workers: a lease by heartbeat, a session lock that tells of our death at once, and the watch over
+one neighbour in the ring.
+
+One connection holds the lock, listens and sends the heartbeat; a second one waits for the neighbour's lock. Behind a
+transaction pooler there are neither session locks nor notifications: the lease decides, and work is found by polling.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+
+from . import observer
+from .errors import WorkerNameTaken
+from .link import AnyConnection, Connector, Link, backoff, close, contended, lost
+from .migrations import lock_class
+from .runtime import Runtime, log
+
+_WAIT_FOR_SESSIONS = 0.25  # seconds between looks at the sessions of a worker that seems to have been killed
+
+
+class Membership:
+    """One incarnation's life in the ring."""
+
+    def __init__(self, connector: Connector, schema: str) -> None:
+        self.connector = connector
+        self._schema = schema
+        self._conn: AnyConnection | None = None
+        self._pooled = False
+        self._peer: int | None = None
+        self._peer_changed = asyncio.Event()
+        self._look = False  # the ring changed: renew at once, to learn the new neighbour
+        self._taking: set[int] = set()
+        self._recovery: Link | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.on_work: Callable[[], None] = lambda: None
+        self.on_fenced: Callable[[int], None] = lambda number: None
+
+    async def join(
+        self, name: str | None, lease: float, takeovers: int, sent: Callable[[], float]
+    ) -> tuple[int, float, float]:
+        """Become a member: our incarnation, when the statement was sent (loop time), and the lease's end (database time).
+
+        Raises WorkerNameTaken if a living worker has the name.
+        """
+        conn = self._conn = await self.connector.connect()
+        self._pooled = conn.prepare_threshold is None
+        await self._listen(conn)
+        at = sent()
+        cursor = await conn.execute(
+            f"select * from {self._schema}.join_v1(%s, %s, %s, %s)".encode(),
+            [name, lease, not self._pooled, takeovers],
+        )
+        incarnation, until, taken_by = (await cursor.fetchall())[0]
+        if incarnation is None:
+            await self.close()
+            raise WorkerNameTaken(
+                f"a living worker (incarnation {taken_by}) has the name {name!r}: choose another, or wait until its lease"
+                " is over"
+            )
+        return incarnation, at, until
+
+    async def close(self) -> None:
+        for task in (*self._tasks,):
+            task.cancel()
+        if self._conn is not None:
+            await close(self._conn)
+        if self._recovery is not None:
+            await self._recovery.drop()
+
+    async def leave(self, runtime: Runtime) -> None:
+        """Say goodbye, as the last thing."""
+        with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                conn = (
+                    self._conn if self._conn is not None and not self._conn.closed else await self.connector.connect()
+                )
+                self._conn = conn
+                await conn.execute(f"select {self._schema}.leave_v1(%s)".encode(), [runtime.incarnation])
+
+    async def keep(self, runtime: Runtime) -> None:
+        """Renew the lease for ever; returns when the database says that this incarnation is dead."""
+        failures = 0
+        while True:
+            try:
+                conn = self._conn
+                if conn is None or conn.closed:
+                    conn = self._conn = await self._reconnect(runtime)
+                wait = await self._renew(runtime, conn)
+                if wait is None:
+                    return
+                failures = 0
+                if self._pooled:
+                    await asyncio.sleep(wait)
+                else:
+                    await self._hear(conn, wait)
+            except (psycopg.Error, TimeoutError, OSError) as error:
+                log.warning("worker %s: heartbeat failed: %s", runtime.worker, error)
+                if self._conn is not None:
+                    await close(self._conn)
+                failures += 1
+                await asyncio.sleep(backoff(failures, runtime.entropy))
+
+    async def _listen(self, conn: AnyConnection) -> None:
+        if not self._pooled:
+            await conn.execute(f'listen "{self._schema}.work"'.encode())
+
+    async def _reconnect(self, runtime: Runtime) -> AnyConnection:
+        conn = await self.connector.connect()
+        try:
+            await self._listen(conn)
+            if not self._pooled:
+                key = [lock_class(self._schema), runtime.incarnation, f"duress:{runtime.incarnation}"]
+                async with asyncio.timeout(runtime.options.lease):
+                    await conn.execute(
+                        b"select pg_advisory_lock(%s::integer, %s::integer), set_config('application_name', %s, false)",
+                        key,
+                    )
+        except BaseException:
+            await close(conn)
+            raise
+        return conn
+
+    async def _renew(self, runtime: Runtime, conn: AnyConnection) -> float | None:
+        """One heartbeat; seconds until the next is due, None if we are dead."""
+        loop = asyncio.get_running_loop()
+        options = runtime.options
+        sent = loop.time()
+        async with asyncio.timeout(options.lease):
+            cursor = await conn.execute(
+                f"select * from {self._schema}.renew_v1(%s, %s)".encode(),
+                [runtime.incarnation, options.lease],
+                prepare=not self._pooled,
+            )
+            rows = await cursor.fetchall()
+        if not rows:
+            return None
+        until, peer, expired, next_in = rows[0]
+        runtime.lease.renewed(sent + options.lease)
+        await _wait(runtime.observe(observer.WORKER_RENEWED, {"lease_until": until}))
+        if peer != self._peer:
+            self._peer = peer
+            self._peer_changed.set()
+        for victim in expired or ():
+            self._spawn(self.take_over(runtime, victim, "lease"))
+        due = min(options.heartbeat, next_in + 0.001) if next_in is not None else options.heartbeat
+        return max(0.001, sent + due - loop.time())
+
+    async def _hear(self, conn: AnyConnection, seconds: float) -> None:
+        """Take in notifications until the next heartbeat."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not self._look and (left := until - loop.time()) > 0:
+            async for notification in conn.notifies(timeout=left, stop_after=1):
+                word, _, rest = notification.payload.partition(" ")
+                if word == "work":
+                    self.on_work()
+                elif word == "ring":
+                    self._look = True
+                elif word == "fenced":
+                    self.on_fenced(int(rest))
+        self._look = False
+
+    async def watch(self, runtime: Runtime) -> None:
+        """Wait for the neighbour's lock, for ever; take over when it is free."""
+        if self._pooled:
+            return
+        conn: AnyConnection | None = None
+        failures = 0
+        while True:
+            try:
+                if self._peer is None:
+                    self._peer_changed.clear()
+                    await self._peer_changed.wait()
+                    continue
+                if conn is None or conn.closed:
+                    conn = await self.connector.connect()
+                peer = self._peer
+                if await self._wait_for_lock(conn, peer) and peer == self._peer:
+                    if await self.take_over(runtime, peer, "lock") == "sessions":
+                        # It lives, or its sessions are just ending.
+                        await asyncio.sleep(min(_WAIT_FOR_SESSIONS, 0.004 * 2**failures))
+                        failures += 1
+                        continue
+                    await self._learn_peer(runtime, conn)
+                failures = 0
+            except (psycopg.Error, TimeoutError, OSError) as error:
+                if not isinstance(error, (TimeoutError, OSError)) and not lost(error, conn) and not contended(error):
+                    raise
+                if conn is not None:
+                    await close(conn)
+                failures += 1
+                await asyncio.sleep(backoff(failures, runtime.entropy))
+            except BaseException:
+                if conn is not None:
+                    await close(conn)
+                raise
+
+    async def _wait_for_lock(self, conn: AnyConnection, peer: int) -> bool:
+        """Whether the peer's lock became free; False after a while, or at once when there is another peer to watch."""
+        self._peer_changed.clear()
+        waiting = asyncio.ensure_future(self._fetch(conn, f"select {self._schema}.watch_v1(%s)", [peer]))
+        changed = asyncio.ensure_future(self._peer_changed.wait())
+        try:
+            await asyncio.wait({waiting, changed}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await conn.cancel_safe(timeout=1.0)
+            return bool(await waiting)
+        finally:
+            changed.cancel()
+            waiting.cancel()
+
+    async def _learn_peer(self, runtime: Runtime, conn: AnyConnection) -> None:
+        self._peer = await self._fetch(conn, f"select {self._schema}.peer_v1(%s)", [runtime.incarnation])
+
+    @staticmethod
+    async def _fetch(conn: AnyConnection, query: str, arguments: list[Any]) -> Any:
+        cursor = await conn.execute(query.encode(), arguments, prepare=True)
+        return (await cursor.fetchall())[0][0]
+
+    async def take_over(self, runtime: Runtime, victim: int, reason: str) -> str:
+        """Declare a worker dead, if the database agrees; its workflows are then there to be claimed."""
+        if victim in self._taking:
+            return "busy"
+        self._taking.add(victim)
+        try:
+            if self._recovery is None:
+                self._recovery = Link(self.connector, runtime.entropy, lambda: 30.0)
+            rows = await self._recovery.call(
+                f"select * from {self._schema}.take_over_v1(%s, %s, %s)".encode(),
+                [victim, reason, runtime.options.takeovers],
+            )
+        finally:
+            self._taking.discard(victim)
+        answer, workflows, dead, at = rows[0]
+        if answer == "taken":
+            log.warning(
+                "worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows
+            )
+            if dead:
+                log.error("%d workflows are dead after %d lost workers each", dead, runtime.options.takeovers)
+            self.on_work()
+            facts: observer.Facts = {"victim": victim, "reason": reason, "workflows": workflows, "at": at}
+            await _wait(runtime.observe(observer.TOOK_OVER, facts))
+        return str(answer)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.create_task(_quiet(coroutine), name="duress takeover")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _quiet(coroutine: Awaitable[Any]) -> None:
+    try:
+        await coroutine
+    except psycopg.Error as error:  # the next heartbeat tries again
+        log.warning("takeover failed: %s", error)
+
+
+async def _wait(announced: Awaitable[None] | None) -> None:
+    if announced is not None:
+        await announced

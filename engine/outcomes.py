@@ -1,0 +1,100 @@
+"""Waiting for outcomes: notifications wake sooner, polling makes sure."""
+
+import asyncio
+import contextlib
+import contextvars
+import random
+from collections.abc import Callable
+
+import psycopg
+
+from .link import AnyConnection, Connector, backoff, close
+from .store import Store
+
+Outcome = tuple[str, str | None]  # final status, JSON text
+
+_POLL = 1.0  # seconds
+_LOCAL = 0.05  # seconds before the database is asked, when a worker of this process may bring the outcome
+
+
+class Outcomes:
+    """Futures of workflows that somebody in this process waits for."""
+
+    def __init__(
+        self, store: Store, connector: Connector, schema: str, entropy: random.Random, works_here: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._connector = connector
+        self._schema = schema
+        self._entropy = entropy
+        self._works_here = works_here
+        self._waiting: dict[int, list[asyncio.Future[Outcome]]] = {}
+        self._ask = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def wait(self, number: int) -> Outcome:
+        """The outcome, once it is durable."""
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._poll(), name="duress outcomes", context=contextvars.Context()),
+                asyncio.create_task(self._listen(), name="duress listen", context=contextvars.Context()),
+            ]
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(number, []).append(future)
+        self._ask.set()
+        try:
+            return await future
+        finally:
+            waiting = self._waiting.get(number, [])
+            if future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiting[number]
+
+    def tell(self, number: int, status: str, outcome: str | None) -> None:
+        """An outcome is known."""
+        for future in self._waiting.pop(number, ()):
+            if not future.done():
+                future.set_result((status, outcome))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _poll(self) -> None:
+        while True:
+            await self._ask.wait()
+            if self._works_here():
+                await asyncio.sleep(_LOCAL)
+            self._ask.clear()
+            if self._waiting:
+                for number, status, outcome in await self._store.outcomes(sorted(self._waiting)):
+                    self.tell(number, status, outcome)
+            if self._waiting:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL):
+                        await self._ask.wait()
+                self._ask.set()
+
+    async def _listen(self) -> None:
+        conn: AnyConnection | None = None
+        failures = 0
+        while True:
+            try:
+                conn = await self._connector.connect()
+                if conn.prepare_threshold is None:  # a pooler passes no notifications on
+                    return
+                await conn.execute(f'listen "{self._schema}.done"'.encode())
+                self._ask.set()
+                failures = 0
+                async for notification in conn.notifies():
+                    if int(notification.payload) in self._waiting:
+                        self._ask.set()
+            except (psycopg.Error, TimeoutError, OSError):
+                failures += 1
+                await asyncio.sleep(backoff(failures, self._entropy))
+            finally:
+                if conn is not None:
+                    await close(conn)

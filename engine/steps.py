@@ -1,0 +1,110 @@
+"""Plain steps: attempts of a body, and the checkpoint of how it went."""
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from . import failures, observer
+from .definitions import StepDefinition
+from .errors import StepTimeout
+from .scope import StepContext, body
+from .store import Checkpoint
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+
+async def run_step(
+    execution: "Execution", step: StepDefinition[..., Any], id_: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Checkpoint:
+    """Run the body until it succeeds or its attempts are used up, and record that."""
+    attempt = 1
+    while True:
+        failed, value = await _attempt(execution, step, id_, attempt, args, kwargs)
+        if not isinstance(value, Exception):
+            break
+        if attempt >= step.retry.attempts or not isinstance(value, step.retry.on) or execution.unwinding is not None:
+            value = failures.record(value, execution.runtime.values)
+            break
+        await asyncio.sleep(step.retry.delay(attempt, execution.runtime.entropy))
+        attempt += 1
+        execution.check()
+    checkpoint = Checkpoint(id_, step.name, step.kind, failed, value)
+    await execution.write(checkpoint)
+    return checkpoint
+
+
+async def _attempt(
+    execution: "Execution",
+    step: StepDefinition[..., Any],
+    id_: str,
+    attempt: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[bool, str | Exception]:
+    """Whether the body failed; its result as JSON text, or the exception."""
+    values = execution.runtime.values
+    context = await begin_body(execution, step, id_, attempt)
+    try:
+        with running(execution, context), body(context):
+            result = await _invoke(execution, step, args, kwargs)
+        text = values.encode(result, f"result of step {step.name!r}")
+        values.decode(text, step.signature.returns, f"result of step {step.name!r}")
+    except Exception as error:
+        await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="error")
+        return True, error
+    await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="ok")
+    return False, text
+
+
+async def begin_body(execution: "Execution", step: StepDefinition[..., Any], id_: str, attempt: int) -> StepContext:
+    """Wait until this worker may start a body, announce it, and say what the body may know."""
+    lease = execution.runtime.lease
+    if not lease.held():
+        await lease.wait()
+    execution.check_unwinding()
+    claimed = execution.claimed
+    key = f"{claimed.id}:{id_}"
+    context = StepContext(claimed.id, id_, step.name, attempt, claimed.epoch, key)
+    await execution.point(observer.STARTED, step=id_, name=step.name, attempt=attempt, key=key)
+    return context
+
+
+class running:
+    """Keeps the list of bodies that run, for naming the one that blocks the event loop."""
+
+    __slots__ = ("_bodies", "_context")
+
+    def __init__(self, execution: "Execution", context: StepContext) -> None:
+        self._bodies = execution.runtime.bodies
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._bodies[self] = (self._context.workflow_id, self._context.name, asyncio.get_running_loop().time())
+
+    def __exit__(self, *_: object) -> None:
+        self._bodies.pop(self, None)
+
+
+async def _invoke(
+    execution: "Execution", step: StepDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    if step.timeout is None:
+        return await _call(execution, step, args, kwargs)
+    try:
+        async with asyncio.timeout(step.timeout) as deadline:
+            return await _call(execution, step, args, kwargs)
+    except TimeoutError:
+        if deadline.expired():
+            raise StepTimeout(f"step {step.name!r} took longer than its {step.timeout} s") from None
+        raise  # the body's own
+
+
+async def _call(
+    execution: "Execution", step: StepDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    if step.is_async:
+        return await step.function(*args, **kwargs)
+    run = contextvars.copy_context().run
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(execution.runtime.executor, lambda: run(step.function, *args, **kwargs))

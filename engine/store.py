@@ -1,0 +1,300 @@
+"""The database as the engine sees it: one method for each SQL function, one call = one round trip = one transaction."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .lanes import Kind, Lanes
+from .link import Connector, Link, Row
+
+StepKind = Literal["step", "transaction", "sleep", "race"]
+PAGE_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a writer names: itself, its claim, and the last checkpoints that it knows to be durable."""
+
+    owner: int
+    number: int
+    epoch: int
+    known: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a step's checkpoint says; `value` is JSON text."""
+
+    step: str
+    name: str
+    kind: str
+    failed: bool
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A workflow that is now ours, with the checkpoints that came along."""
+
+    number: int
+    id: str
+    name: str
+    input: str
+    epoch: int
+    takeovers: int
+    claimed_at: float
+    checkpoints: list[Checkpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a claim brought. `armed`: claim once more before waiting; `due_in`: seconds until the next work is ready."""
+
+    member: bool
+    armed: bool
+    due_in: float | None
+    workflows: list[Claimed]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    id: str
+    name: str
+    queue: str
+    input: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """`stored_name` and `stored_input` are set only where they differ from what was asked."""
+
+    number: int
+    existed: bool
+    stored_name: str | None
+    stored_input: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    answer: str
+    due_at: float
+    now_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A heartbeat's answer; see renew_v1."""
+
+    lease_until: float
+    peer: int | None
+    expired: tuple[int, ...]
+    next_in: float | None
+
+
+class Store:
+    """Calls the functions of one schema. `writers` connections carry batches; two more serve claims and patient messages."""
+
+    def __init__(
+        self, connector: Connector, schema: str, entropy: random.Random, *, writers: int, deadline: Callable[[], float]
+    ) -> None:
+        self.connector = connector
+        self.schema = schema
+        self._calls = Link(connector, entropy, deadline)
+        self.lanes = Lanes(
+            [Link(connector, entropy, deadline) for _ in range(writers)],
+            Link(connector, entropy, lambda: 86_400.0),  # waits for locks
+        )
+        sql = _Statements(schema)
+        self._sql = sql
+        self._starts: Kind[Start, Started] = Kind(self._start_one, self._start_many)
+        self._checkpoints: Kind[tuple[Fence, Checkpoint], str] = Kind(self._checkpoint_one, self._checkpoint_many)
+        self._finishes: Kind[tuple[Fence, str, str], str] = Kind(self._finish_one, self._finish_many)
+        self._clock: Kind[None, float] = Kind(self._now_one, self._now_many)
+        self._sleeps: Kind[tuple[Fence, str, str, float, bool], Sleep] = Kind(self._sleep_one)
+
+    async def close(self) -> None:
+        await self.lanes.close()
+        await self._calls.drop()
+
+    # Batched writes
+
+    async def start(self, start: Start) -> Started:
+        return (await self.lanes.send(self._starts, start))[0]
+
+    async def checkpoint(self, fence: Fence, checkpoint: Checkpoint) -> tuple[str, object]:
+        """The answer of checkpoint_v1, and a token for all that committed together."""
+        return await self.lanes.send(self._checkpoints, (fence, checkpoint))
+
+    async def finish(self, fence: Fence, status: str, outcome: str) -> str:
+        return (await self.lanes.send(self._finishes, (fence, status, outcome)))[0]
+
+    async def sleep(self, fence: Fence, step: str, name: str, seconds: float, suspend: bool) -> tuple[Sleep, object]:
+        return await self.lanes.send(self._sleeps, (fence, step, name, seconds, suspend))
+
+    # Single calls
+
+    async def claim(self, owner: int, queues: Sequence[str], names: Sequence[str], room: int, full: bool) -> Claims:
+        arguments = [owner, list(queues), list(names), room, PAGE_BYTES, full]
+        rows = await self._calls.call(self._sql.claim, arguments)
+        member, armed, due_in = rows[0][11:14]
+        workflows: dict[int, Claimed] = {}
+        announced: dict[int, int] = {}
+        for number, id_, name, epoch, takeovers, claimed_at, count, step, kind, failed, value, *_ in rows[1:]:
+            if step is None:
+                workflows[number] = Claimed(number, id_, name, value, epoch, takeovers, claimed_at, [])
+                announced[number] = count
+            else:
+                workflows[number].checkpoints.append(Checkpoint(step, name, kind, failed, value))
+        for number, claimed in workflows.items():
+            while len(claimed.checkpoints) < announced[number]:
+                await self._page(claimed)
+        return Claims(member, armed, due_in, list(workflows.values()))
+
+    async def _page(self, claimed: Claimed) -> None:
+        after = claimed.checkpoints[-1].step if claimed.checkpoints else ""
+        rows = await self._calls.call(self._sql.page, [claimed.number, after, PAGE_BYTES])
+        claimed.checkpoints.extend(Checkpoint(*row) for row in rows)
+
+    async def release(self, owner: int, held: Sequence[tuple[int, int, float | None]]) -> None:
+        """Hand back (number, epoch, ready_at or None for now)."""
+        numbers, epochs, ready = zip(*held, strict=True)
+        await self._calls.call(self._sql.release, [owner, list(numbers), list(epochs), list(ready)])
+
+    async def recorded(self, number: int, step: str) -> tuple[bool, str, int, int] | None:
+        """failed, value, owner and epoch of a step's checkpoint, if there is one."""
+        rows = await self._calls.call(self._sql.recorded, [number, step])
+        return (rows[0][0], rows[0][1], rows[0][2], rows[0][3]) if rows else None
+
+    async def now(self) -> float:
+        """The database's clock, seconds since 1970."""
+        return (await self.lanes.send(self._clock, None))[0]
+
+    async def outcomes(self, numbers: Sequence[int]) -> list[tuple[int, str, str | None]]:
+        """(number, status, outcome) of those that ended; the others' ends will be notified."""
+        rows = await self._calls.call(self._sql.outcomes, [list(numbers)])
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    async def cancel(self, id_: str) -> tuple[int, str] | None:
+        rows = await self._calls.call(self._sql.cancel, [id_])
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    async def query(self, statement: bytes, arguments: Sequence[object] = ()) -> list[Row]:
+        """A read of ours (listing, status); see inspection.py."""
+        return await self._calls.call(statement, arguments)
+
+    # How messages are sent
+
+    async def _now_one(self, link: Link, _: None) -> float:
+        at: float = (await link.call(self._sql.now))[0][0]
+        return at
+
+    async def _now_many(self, link: Link, asking: Sequence[None]) -> list[float]:
+        return [await self._now_one(link, None)] * len(asking)
+
+    async def _start_many(self, link: Link, starts: Sequence[Start]) -> list[Started]:
+        columns = [[getattr(start, name) for start in starts] for name in ("id", "name", "queue", "input")]
+        return [Started(*row) for row in await link.call(self._sql.start, columns)]
+
+    async def _start_one(self, link: Link, start: Start) -> Started:
+        return (await self._start_many(link, [start]))[0]
+
+    async def _checkpoint_many(self, link: Link, writes: Sequence[tuple[Fence, Checkpoint]]) -> list[str | None]:
+        if len(writes) == 1:
+            rows = await link.call(self._sql.checkpoint, [*checkpoint_arguments(*writes[0]), False])
+            return [rows[0][0]]
+        arguments = [
+            writes[0][0].owner,
+            [fence.number for fence, _ in writes],
+            [fence.epoch for fence, _ in writes],
+            [_array(fence.known) for fence, _ in writes],
+            [checkpoint.step for _, checkpoint in writes],
+            [checkpoint.name for _, checkpoint in writes],
+            [checkpoint.kind for _, checkpoint in writes],
+            [checkpoint.failed for _, checkpoint in writes],
+            [checkpoint.value for _, checkpoint in writes],
+        ]
+        rows = await link.call(self._sql.checkpoints, arguments)
+        return ["written" if written else None for written in rows[0][0]]
+
+    async def _checkpoint_one(self, link: Link, write: tuple[Fence, Checkpoint]) -> str:
+        rows = await link.call(self._sql.checkpoint, [*checkpoint_arguments(*write), True])
+        return str(rows[0][0])
+
+    async def _finish_many(self, link: Link, ends: Sequence[tuple[Fence, str, str]]) -> list[str | None]:
+        arguments = [
+            ends[0][0].owner,
+            [fence.number for fence, _, _ in ends],
+            [fence.epoch for fence, _, _ in ends],
+            [_array(fence.known) for fence, _, _ in ends],
+            [status for _, status, _ in ends],
+            [outcome for _, _, outcome in ends],
+        ]
+        rows = await link.call(self._sql.finishes, arguments)
+        return ["finished" if finished else None for finished in rows[0][0]]
+
+    async def _finish_one(self, link: Link, end: tuple[Fence, str, str]) -> str:
+        fence, status, outcome = end
+        arguments = [fence.owner, fence.number, fence.epoch, list(fence.known), status, outcome]
+        return str((await link.call(self._sql.finish, arguments))[0][0])
+
+    async def _sleep_one(self, link: Link, sleep: tuple[Fence, str, str, float, bool]) -> Sleep:
+        fence, step, name, seconds, suspend = sleep
+        arguments = [fence.owner, fence.number, fence.epoch, list(fence.known), step, name, seconds, suspend]
+        return Sleep(*(await link.call(self._sql.sleep, arguments))[0])
+
+
+def checkpoint_arguments(fence: Fence, checkpoint: Checkpoint) -> list[object]:
+    """The arguments of checkpoint_v1, but for whether to wait for locks."""
+    return [
+        fence.owner,
+        fence.number,
+        fence.epoch,
+        list(fence.known),
+        checkpoint.step,
+        checkpoint.name,
+        checkpoint.kind,
+        checkpoint.failed,
+        checkpoint.value,
+    ]
+
+
+def checkpoint_statement(schema: str) -> bytes:
+    """The call of checkpoint_v1, also made inside the transaction of a transaction step."""
+    return (
+        f"select {schema}.checkpoint_v1(%s::bigint, %s::bigint, %s::integer, %s::text[], %s, %s, %s, %s::boolean, %s,"
+        " %s::boolean)"
+    ).encode()
+
+
+def _array(steps: tuple[str, ...]) -> str | None:
+    """An array literal (step ids hold digits and slashes only); None for none."""
+    return "{" + ",".join(steps) + "}" if steps else None
+
+
+class _Statements:
+    def __init__(self, schema: str) -> None:
+        def call(text: str) -> bytes:
+            return text.replace("$", schema).encode()
+
+        self.start = call("select * from $.start_v1(%s::text[], %s::text[], %s::text[], %s::text[])")
+        self.claim = call("select * from $.claim_v1(%s::bigint, %s::text[], %s::text[], %s, %s, %s::boolean)")
+        self.page = call("select * from $.page_v1(%s::bigint, %s::text, %s::integer)")
+        self.release = call("select $.release_v1(%s::bigint, %s::bigint[], %s::integer[], %s::double precision[])")
+        self.checkpoint = checkpoint_statement(schema)
+        self.checkpoints = call(
+            "select $.checkpoints_v1(%s::bigint, %s::bigint[], %s::integer[], %s::text[], %s::text[], %s::text[],"
+            " %s::text[], %s::boolean[], %s::text[])"
+        )
+        self.sleep = call(
+            "select * from $.sleep_v1(%s::bigint, %s::bigint, %s::integer, %s::text[], %s, %s, %s::double precision,"
+            " %s::boolean)"
+        )
+        self.recorded = call("select * from $.recorded_v1(%s::bigint, %s::text)")
+        self.finish = call("select $.finish_v1(%s::bigint, %s::bigint, %s::integer, %s::text[], %s, %s)")
+        self.finishes = call(
+            "select $.finishes_v1(%s::bigint, %s::bigint[], %s::integer[], %s::text[], %s::text[], %s::text[])"
+        )
+        self.outcomes = call("select * from $.await_v1(%s::bigint[])")
+        self.cancel = call("select * from $.cancel_v1(%s::text)")
+        self.now = b"select extract(epoch from clock_timestamp())::double precision"

@@ -1,0 +1,160 @@
+"""Transaction steps: the user's SQL and the checkpoint in one PostgreSQL transaction.
+
+Beside its own SQL such a step costs BEGIN, one call that checkpoints and fences, and COMMIT. Whatever becomes of the
+connection, the primary key of the checkpoint decides: a second commit of one step cannot happen. A COMMIT without an answer
+is resolved by reading the checkpoint.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from . import failures, observer
+from .definitions import StepDefinition
+from .errors import DuressError
+from .link import backoff, contended, lost
+from .scope import body
+from .sessions import Lent, StepConnection
+from .steps import begin_body, running
+from .store import Checkpoint, checkpoint_arguments, checkpoint_statement
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+_MOST_CONTENTION = 100  # lost races against other transactions, before it counts as the step's own failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """This try had no effect, through no fault of the step."""
+
+    contended: bool
+
+
+async def run_transaction(
+    execution: "Execution", step: StepDefinition[..., Any], id_: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Checkpoint:
+    """Run the transaction until it is committed, or its attempts are used up and the failure is recorded."""
+    attempt, passing, contention = 1, 0, 0
+    while True:
+        try:
+            outcome = await _try(execution, step, id_, attempt, args, kwargs)
+        except Exception as error:
+            if attempt < step.retry.attempts and isinstance(error, step.retry.on):
+                await asyncio.sleep(step.retry.delay(attempt, execution.runtime.entropy))
+                attempt += 1
+                execution.check()
+                continue
+            checkpoint = Checkpoint(id_, step.name, step.kind, True, failures.record(error, execution.runtime.values))
+            await execution.write(checkpoint)
+            return checkpoint
+        if isinstance(outcome, Checkpoint):
+            return outcome
+        passing += 1
+        contention = contention + 1 if outcome.contended else 0
+        if contention >= _MOST_CONTENTION:
+            raise DuressError(f"transaction {step.name!r} lost against others {contention} times in a row")
+        await asyncio.sleep(backoff(min(passing, 7), execution.runtime.entropy))
+        execution.check_unwinding()
+
+
+async def _try(
+    execution: "Execution",
+    step: StepDefinition[..., Any],
+    id_: str,
+    attempt: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Checkpoint | _Again:
+    """One transaction. Raises what the step's body raised; tells apart what was not its fault."""
+    sessions = execution.runtime.sessions
+    conn: StepConnection | None = None
+    try:
+        async with sessions.lend() as conn:
+            await sessions.begin(conn, step.isolation)
+            try:
+                checkpoint = await _body(execution, step, id_, attempt, conn, args, kwargs)
+                before = execution.frontier()
+                statement = checkpoint_statement(execution.runtime.store.schema)
+                arguments = [*checkpoint_arguments(execution.fence(), checkpoint), True]
+                cursor = await conn.execute(statement, arguments, prepare=not conn.pooled)
+                answer = (await cursor.fetchall())[0][0]
+            except BaseException:
+                await _roll_back(conn)
+                raise
+            if answer != "written":
+                await _roll_back(conn)
+                return await _recorded(execution, step, id_, answer)
+            await execution.point(observer.COMMITTING, step=id_, name=step.name)
+            if not await _commit(execution, step, conn, id_):
+                return _Again(contended=False)
+        await execution.settle("written", id_, step.name, before, object())
+        return checkpoint
+    except (psycopg.Error, TimeoutError, OSError) as error:
+        if contended(error) or lost(error, conn) or (conn is None and not isinstance(error, psycopg.Error)):
+            return _Again(contended(error))
+        raise
+
+
+async def _body(
+    execution: "Execution",
+    step: StepDefinition[..., Any],
+    id_: str,
+    attempt: int,
+    conn: StepConnection,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Checkpoint:
+    """Run the user's SQL; the checkpoint that is to be committed with it."""
+    values = execution.runtime.values
+    context = await begin_body(execution, step, id_, attempt)
+    try:
+        with running(execution, context), Lent(conn) as tx, body(context):
+            async with asyncio.timeout(step.timeout):
+                result = await step.function(tx, *args, **kwargs)
+        text = values.encode(result, f"result of transaction {step.name!r}")
+        values.decode(text, step.signature.returns, f"result of transaction {step.name!r}")
+    except Exception:
+        await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="error")
+        raise
+    await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="ok")
+    return Checkpoint(id_, step.name, step.kind, False, text)
+
+
+async def _commit(execution: "Execution", step: StepDefinition[..., Any], conn: StepConnection, id_: str) -> bool:
+    """COMMIT; if the answer is lost, find out. False: it did not happen."""
+    try:
+        await conn.execute(b"commit", prepare=False)
+        return True
+    except psycopg.Error as error:
+        if contended(error):
+            raise  # a serialization failure found at COMMIT: nothing happened
+        if not lost(error, conn):
+            raise
+    await execution.point(observer.AMBIGUOUS, step=id_, name=step.name)
+    recorded = await execution.runtime.store.recorded(execution.claimed.number, id_)
+    await execution.point(observer.RESOLVED, step=id_, name=step.name, present=recorded is not None)
+    if recorded is None:
+        return False  # or not yet: if the server still commits it, the next try finds it by the primary key
+    if recorded[2:] != (execution.runtime.incarnation, execution.claimed.epoch):
+        await execution.settle("fenced", id_, step.name, [], object())
+    return True
+
+
+async def _recorded(execution: "Execution", step: StepDefinition[..., Any], id_: str, answer: str) -> Checkpoint:
+    """The checkpoint that stands where ours was refused."""
+    await execution.settle(answer, id_, step.name, [], object())
+    recorded = await execution.runtime.store.recorded(execution.claimed.number, id_)
+    assert recorded is not None, "answered 'already', and nothing is there"
+    return Checkpoint(id_, step.name, step.kind, recorded[0], recorded[1])
+
+
+async def _roll_back(conn: StepConnection) -> None:
+    """Leave the transaction; a connection that cannot is dropped when it is given back."""
+    try:
+        if not conn.closed:
+            await conn.execute(b"rollback", prepare=False)
+    except psycopg.Error:
+        pass

@@ -1,0 +1,276 @@
+"""A worker: claims ready workflows and runs them, for as long as it is a member; when it was declared dead while it lived, it
+gives up all it held and comes back as a new incarnation.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from . import observer
+from .codec import Values
+from .definitions import Registry
+from .execution import Execution
+from .link import Connector
+from .membership import Membership
+from .migrations import lock_class
+from .observer import Observer
+from .runtime import Runtime, WorkerOptions, log
+from .scope import numbering_task_factory
+from .sessions import Sessions
+from .store import Claimed, Store
+
+_AFTER_ERROR = 1.0  # seconds before a workflow whose run broke inside the engine may be claimed again
+
+
+class Worker:
+    """Runs workflows of some queues until it is stopped."""
+
+    def __init__(
+        self,
+        dsn: str,
+        schema: str,
+        registry: Registry,
+        values: Values,
+        observer: Observer | None,
+        entropy: random.Random,
+        options: WorkerOptions,
+        finished: Callable[[int, str, str], None],
+    ) -> None:
+        self._dsn = dsn
+        self._schema = schema
+        self._registry = registry
+        self._values = values
+        self._observer = observer
+        self._entropy = entropy
+        self._finished = finished
+        self.options = options
+        self.name = options.name or f"worker-{entropy.getrandbits(40):010x}"
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._running: dict[int, tuple[Execution, asyncio.Task[None]]] = {}
+        self._executor = ThreadPoolExecutor(max_workers=options.concurrency, thread_name_prefix="duress-step")
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Stop gracefully: claim nothing more, let bodies end, hand over the rest."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until stopped. Raises WorkerNameTaken, SchemaError and the like at the beginning; cancelling stops at once."""
+        loop = asyncio.get_running_loop()
+        previous = loop.get_task_factory()
+        loop.set_task_factory(numbering_task_factory(previous))
+        try:
+            while not self._stopping.is_set():
+                await self._incarnation()
+        finally:
+            loop.set_task_factory(previous)
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _incarnation(self) -> None:
+        """From joining to leaving, or to being declared dead."""
+        loop = asyncio.get_running_loop()
+        options = self.options
+        membership = Membership(Connector(self._dsn, "duress:joining"), self._schema)
+        try:
+            incarnation, sent, until = await membership.join(self.name, options.lease, options.takeovers, loop.time)
+        except BaseException:
+            await membership.close()
+            raise
+        connector = Connector(self._dsn, f"duress:{incarnation}")
+        membership.connector = connector
+        store = Store(
+            connector,
+            self._schema,
+            self._entropy,
+            writers=options.writers,
+            deadline=lambda: max(2 * options.lease, 10.0),
+        )
+        sessions = Sessions(connector, options.transactions, (lock_class(self._schema), incarnation))
+        runtime = Runtime(
+            self.name,
+            incarnation,
+            store,
+            sessions,
+            self._values,
+            self._observer,
+            self._entropy,
+            options,
+            self._executor,
+            self._finished,
+        )
+        runtime.lease.renewed(sent + options.lease)
+        membership.on_work = self._wake.set
+        membership.on_fenced = self._fenced
+        log.info("worker %s joined as incarnation %d", self.name, incarnation)
+        await _announce(runtime, observer.WORKER_JOINED, {"lease_until": until})
+        try:
+            await self._live(runtime, membership)
+        finally:
+            self._abandon()
+            await membership.close()
+            await store.close()
+            await sessions.close()
+
+    async def _live(self, runtime: Runtime, membership: Membership) -> None:
+        keep = asyncio.create_task(membership.keep(runtime), name="duress lease")
+        others = [
+            asyncio.create_task(coroutine, name=name)
+            for name, coroutine in (
+                ("duress watch", membership.watch(runtime)),
+                ("duress blocked", self._name_blockers(runtime)),
+                ("duress claims", self._claim(runtime)),
+            )
+        ]
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait({keep, stopping, *others}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # what broke inside the engine is not hidden
+            if keep in done:
+                log.warning(
+                    "worker %s: incarnation %d was declared dead; starting anew", self.name, runtime.incarnation
+                )
+                await _announce(runtime, observer.WORKER_LOST, {})
+                return
+            await self._drain(runtime)
+            await membership.leave(runtime)
+            await _announce(runtime, observer.WORKER_LEFT, {})
+        finally:
+            for task in (keep, stopping, *others):
+                task.cancel()
+            await asyncio.gather(keep, stopping, *others, return_exceptions=True)
+
+    # Claiming
+
+    async def _claim(self, runtime: Runtime) -> None:
+        """Claim whenever there is room and reason; ends only when this incarnation is dead."""
+        loop = asyncio.get_running_loop()
+        options = self.options
+        next_full = 0.0
+        while not self._stopping.is_set():
+            self._wake.clear()
+            room = options.concurrency - len(self._running)
+            if room <= 0:
+                await self._wake.wait()
+                continue
+            await runtime.lease.wait()
+            full = loop.time() >= next_full
+            claims = await runtime.store.claim(runtime.incarnation, options.queues, self._registry.names(), room, full)
+            if not claims.member:
+                await asyncio.Event().wait()  # the heartbeat learns it too, and ends us
+            if full:
+                next_full = loop.time() + options.poll
+            for claimed in claims.workflows:
+                await self._begin(runtime, claimed)
+            if len(claims.workflows) == room or claims.armed:
+                continue
+            wait = max(0.0, next_full - loop.time())
+            if claims.due_in is not None:
+                wait = min(wait, max(0.001, claims.due_in))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+
+    async def _begin(self, runtime: Runtime, claimed: Claimed) -> None:
+        definition = self._registry.get(claimed.name)
+        assert definition is not None, "claims ask for registered names only"
+        if (old := self._running.pop(claimed.number, None)) is not None:
+            old[0].unwind("fenced")  # ours under an older epoch, which somebody took and gave back meanwhile
+        execution = Execution(runtime, claimed, definition)
+        await execution.point(
+            observer.CLAIMED,
+            name=claimed.name,
+            claimed_at=claimed.claimed_at,
+            checkpoints=len(claimed.checkpoints),
+            takeovers=claimed.takeovers,
+        )
+        task = asyncio.create_task(self._run(execution), name=f"workflow {claimed.id}")
+        self._running[claimed.number] = (execution, task)
+
+    async def _run(self, execution: Execution) -> None:
+        """Run one workflow and hand its row back where that is due."""
+        number, epoch = execution.claimed.number, execution.claimed.epoch
+        ready_at = execution.claimed.claimed_at + _AFTER_ERROR
+        try:
+            await execution.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("workflow %s broke inside the engine; it will be tried again", execution.claimed.id)
+            await self._release(execution, [(number, epoch, ready_at)])
+        else:
+            if execution.unwinding == "suspended" and execution.sleeping.wake_at is not None:
+                await self._release(execution, [(number, epoch, execution.sleeping.wake_at)])
+            elif execution.unwinding in ("released", "lost"):
+                await self._release(execution, [(number, epoch, None)])
+                await execution.point(observer.RELEASED)
+        finally:
+            if self._running.get(number, (None,))[0] is execution:
+                del self._running[number]
+            if len(self._running) >= self.options.concurrency - 1 or execution.unwinding == "suspended":
+                self._wake.set()
+
+    @staticmethod
+    async def _release(execution: Execution, held: list[tuple[int, int, float | None]]) -> None:
+        runtime = execution.runtime
+        await runtime.store.release(runtime.incarnation, held)
+
+    def _fenced(self, number: int) -> None:
+        """Somebody cancelled or took a workflow; stop it if it runs here."""
+        if number in self._running:
+            self._running[number][0].unwind("fenced")
+
+    # Ending
+
+    async def _drain(self, runtime: Runtime) -> None:
+        """Let the bodies that run end, for a while; then stop them too."""
+        for execution, _ in list(self._running.values()):
+            execution.drain()
+        tasks = {task for _, task in self._running.values()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.options.grace)
+            for execution, task in list(self._running.values()):
+                if task in late:
+                    log.warning("workflow %s did not stop within %.0f s", execution.claimed.id, self.options.grace)
+                    execution.unwind("released")
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+
+    def _abandon(self) -> None:
+        for execution, task in self._running.values():
+            execution.unwind("fenced")
+            task.cancel()
+        self._running.clear()
+
+    async def _name_blockers(self, runtime: Runtime) -> None:
+        """Log who kept the event loop busy until the lease was in danger: nobody else can know."""
+        loop = asyncio.get_running_loop()
+        interval = self.options.lease / 4
+        while True:
+            before = loop.time()
+            await asyncio.sleep(interval)
+            late = loop.time() - before - interval
+            if late > self.options.lease / 2:
+                suspects = [
+                    f"step {name!r} of workflow {workflow!r}"
+                    for workflow, name, since in runtime.bodies.values()
+                    if since <= before + interval + 0.1
+                ]
+                log.error(
+                    "the event loop was blocked for %.1f s (lease %.1f s): user code must not block it; running: %s",
+                    late,
+                    self.options.lease,
+                    ", ".join(suspects) or "code of a workflow between its steps",
+                )
+
+
+async def _announce(runtime: Runtime, name: str, facts: observer.Facts) -> None:
+    if (wait := runtime.observe(name, facts)) is not None:
+        await wait
