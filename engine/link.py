@@ -74,7 +74,7 @@ async def prepare_session(conn: AnyConnection) -> None:
 # A session that is busy in a statement, or waits for a lock, must end soon after its client: else a killed worker's
 # locks outlive it. synchronous_commit=off would acknowledge checkpoints that a crash may lose.
 _SESSION = b"""
-select set_config('client_connection_check_interval', '100ms', false),
+select set_config('client_connection_check_interval', '20ms', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('default_transaction_read_only', 'off', false),
        set_config('statement_timeout', '0', false),

@@ -7,18 +7,19 @@ transaction pooler there are neither session locks nor notifications: the lease 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import psycopg
 
 from . import observer
 from .errors import WorkerNameTaken
-from .link import AnyConnection, Connector, Link, backoff, close, contended, lost
+from .link import AnyConnection, Connector, backoff, close, contended, lost
 from .migrations import lock_class
 from .runtime import Runtime, log
 
-_WAIT_FOR_SESSIONS = 0.25  # seconds between looks at the sessions of a worker that seems to have been killed
+# Seconds between looks at the sessions of a worker that seems to have been killed: at first its backends are just ending.
+_SESSIONS_SOON, _SESSIONS_LATER, _SOON = 0.002, 0.1, 50
 
 
 class Membership:
@@ -33,7 +34,6 @@ class Membership:
         self._peer_changed = asyncio.Event()
         self._look = False  # the ring changed: renew at once, to learn the new neighbour
         self._taking: set[int] = set()
-        self._recovery: Link | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_work: Callable[[], None] = lambda: None
         self.on_fenced: Callable[[int], None] = lambda number: None
@@ -67,8 +67,6 @@ class Membership:
             task.cancel()
         if self._conn is not None:
             await close(self._conn)
-        if self._recovery is not None:
-            await self._recovery.drop()
 
     async def leave(self, runtime: Runtime) -> None:
         """Say goodbye, as the last thing."""
@@ -144,7 +142,7 @@ class Membership:
             self._peer = peer
             self._peer_changed.set()
         for victim in expired or ():
-            self._spawn(self.take_over(runtime, victim, "lease"))
+            self._spawn(self._take_over(runtime, victim))
         due = min(options.heartbeat, next_in + 0.001) if next_in is not None else options.heartbeat
         return max(0.001, sent + due - loop.time())
 
@@ -168,7 +166,7 @@ class Membership:
         if self._pooled:
             return
         conn: AnyConnection | None = None
-        failures = 0
+        failures = looks = 0
         while True:
             try:
                 if self._peer is None:
@@ -177,15 +175,16 @@ class Membership:
                     continue
                 if conn is None or conn.closed:
                     conn = await self.connector.connect()
+                    await self._declare_dead(runtime, conn, 0, "lock")  # there is no incarnation 0: has the function ready
                 peer = self._peer
                 if await self._wait_for_lock(conn, peer) and peer == self._peer:
-                    if await self.take_over(runtime, peer, "lock") == "sessions":
-                        # It lives, or its sessions are just ending.
-                        await asyncio.sleep(min(_WAIT_FOR_SESSIONS, 0.004 * 2**failures))
-                        failures += 1
+                    if await self._declare_dead(runtime, conn, peer, "lock") == "sessions":
+                        # Its backends are just ending, or it lives and has lost only this one.
+                        looks += 1
+                        await asyncio.sleep(_SESSIONS_SOON if looks < _SOON else _SESSIONS_LATER)
                         continue
                     await self._learn_peer(runtime, conn)
-                failures = 0
+                failures = looks = 0
             except (psycopg.Error, TimeoutError, OSError) as error:
                 if not isinstance(error, (TimeoutError, OSError)) and not lost(error, conn) and not contended(error):
                     raise
@@ -220,43 +219,43 @@ class Membership:
         cursor = await conn.execute(query.encode(), arguments, prepare=True)
         return (await cursor.fetchall())[0][0]
 
-    async def take_over(self, runtime: Runtime, victim: int, reason: str) -> str:
-        """Declare a worker dead, if the database agrees; its workflows are then there to be claimed."""
+    async def _take_over(self, runtime: Runtime, victim: int) -> None:
+        """End what a worker with an expired lease holds; beside the heartbeat, which must not wait for this."""
         if victim in self._taking:
-            return "busy"
+            return
         self._taking.add(victim)
+        conn: AnyConnection | None = None
         try:
-            if self._recovery is None:
-                self._recovery = Link(self.connector, runtime.entropy, lambda: 30.0)
-            rows = await self._recovery.call(
-                f"select * from {self._schema}.take_over_v1(%s, %s, %s)".encode(),
-                [victim, reason, runtime.options.takeovers],
-            )
+            conn = await self.connector.connect()
+            await self._declare_dead(runtime, conn, victim, "lease")
+        except (psycopg.Error, TimeoutError, OSError) as error:
+            log.warning("worker %s: taking over incarnation %d failed, to be tried again: %s", runtime.worker, victim, error)
         finally:
             self._taking.discard(victim)
-        answer, workflows, dead, at = rows[0]
+            if conn is not None:
+                await close(conn)
+
+    async def _declare_dead(self, runtime: Runtime, conn: AnyConnection, victim: int, reason: str) -> str:
+        """Declare a worker dead, if the database agrees; its workflows are then there to be claimed."""
+        cursor = await conn.execute(
+            f"select * from {self._schema}.take_over_v1(%s, %s, %s)".encode(),
+            [victim, reason, runtime.options.takeovers],
+            prepare=not self._pooled,
+        )
+        answer, workflows, dead, at = (await cursor.fetchall())[0]
         if answer == "taken":
-            log.warning(
-                "worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows
-            )
+            self.on_work()
+            log.warning("worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows)
             if dead:
                 log.error("%d workflows are dead after %d lost workers each", dead, runtime.options.takeovers)
-            self.on_work()
             facts: observer.Facts = {"victim": victim, "reason": reason, "workflows": workflows, "at": at}
             await _wait(runtime.observe(observer.TOOK_OVER, facts))
         return str(answer)
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.create_task(_quiet(coroutine), name="duress takeover")
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine, name="duress takeover")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _quiet(coroutine: Awaitable[Any]) -> None:
-    try:
-        await coroutine
-    except psycopg.Error as error:  # the next heartbeat tries again
-        log.warning("takeover failed: %s", error)
 
 
 async def _wait(announced: Awaitable[None] | None) -> None:

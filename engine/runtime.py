@@ -20,8 +20,9 @@ log = logging.getLogger("duress.engine")
 class WorkerOptions:
     """How a worker works. Times in seconds.
 
-    A worker uses at most `writers` + 5 connections beside `transactions` for transaction steps: presence (lease, session
-    lock, notifications), the wait for its neighbour's lock, claims, and two opened only when something has gone wrong.
+    A worker uses at most `writers` + 4 connections beside `transactions` for transaction steps: presence (lease, session
+    lock, notifications), the wait for its neighbour's lock, claims, and one for writes that wait for a lock; for a moment
+    one more while it takes over from a worker whose lease has ended.
     """
 
     queues: tuple[str, ...] = ("default",)

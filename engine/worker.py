@@ -169,6 +169,7 @@ class Worker:
                 next_full = loop.time() + options.poll
             for claimed in claims.workflows:
                 await self._begin(runtime, claimed)
+                await asyncio.sleep(0)  # its first write may leave before the next one has replayed
             if len(claims.workflows) == room or claims.armed:
                 continue
             wait = max(0.0, next_full - loop.time())
