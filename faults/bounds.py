@@ -68,7 +68,7 @@ class Bounds:
 
     @property
     def most_down(self) -> int:
-        """How many workers may be away at once. A single worker may go away too, for it can only recover from itself."""
+        """How many workers may be away at once. A single worker may go away too: it has to recover by itself."""
         return max(1, self.workers - 1)
 
     @property
@@ -171,7 +171,7 @@ def _too_close(one: Event, two: Event, bounds: Bounds) -> Iterator[str]:
             if one.trigger == two.trigger and same_worker:
                 yield "two faults at the same moment on the same worker"
         case AtPoint(), AtPoint():
-            # A worker held at a point that two triggers name would be struck twice; of another step it is another place.
+            # A worker held at a point that two triggers name would be struck twice; two steps may be one and the same.
             same_place = one.trigger.point == two.trigger.point and (
                 one.trigger.step != two.trigger.step or one.trigger.occurrence == two.trigger.occurrence
             )

@@ -30,7 +30,7 @@ ATTEMPTS = 30  # draws for one event before the plan does without it
 
 
 class Draw:
-    """Decisions from a source of randomness, by its `random()` only: Python promises the sequence of no other method."""
+    """Decisions from a source of randomness, by its `random()` only: Python keeps the sequence of no other method."""
 
     def __init__(self, source: Random) -> None:
         self._random: Callable[[], float] = source.random

@@ -68,7 +68,7 @@ def group(pgid: int) -> tuple[ProcessId, ...]:
 
 
 class Journal:
-    """The journal of one run of this process. The file appears with the first line and goes when everything in it is undone.
+    """The journal of one run of this process. Its file appears with the first line and goes when all in it is undone.
 
     Lines are handed to the kernel before `record` returns, which a SIGKILL of the harness cannot take back; a power
     cut ends the stopped processes too, so nothing is synced to disk.

@@ -16,7 +16,7 @@ import psycopg
 SQL = Path(__file__).with_name("sql")
 APPLICATION_NAME = "duress:harness"
 
-Look = Callable[[], "str | None | Awaitable[str | None]"]
+Look = Callable[[], "str | Awaitable[str | None] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Sighting:
 
 
 class Observer:
-    """Looks until it sees. `clock` stamps the sightings; `dsn` is for its own sessions; `log` is the server's, if ours."""
+    """Looks until it sees. `clock` stamps sightings; `dsn` is for its own sessions; `log` is the server's, if ours."""
 
     def __init__(
         self, *, clock: Callable[[], float], dsn: str, log: Path | None = None, interval: float = 0.002
@@ -39,7 +39,7 @@ class Observer:
         self._interval = interval
 
     async def see(self, look: Look, within: float, unless: asyncio.Event | None = None) -> Sighting | None:
-        """Call `look` until it says what it sees; None when it sees nothing for `within` seconds, or `unless` is set."""
+        """Call `look` until it says what it sees; None when it has not `within` seconds, or `unless` is set."""
         deadline = self.clock() + within
         while True:
             seen = look()
@@ -95,7 +95,7 @@ def _stat(pid: int | str) -> _Stat | None:
 
 
 class ProcessWatch:
-    """A process, by number and start time, with the group that it leads. What was so at the first look is no sighting."""
+    """A process, by number and start time, with the group that it leads. What was so at first is no sighting."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -128,7 +128,7 @@ class ProcessWatch:
             return None
         if any(True for _ in self._members()):
             return None
-        return f"process {self.pid} is {'a zombie' if now else 'gone'}"
+        return f"process {self.pid} is gone"
 
     def _now(self) -> _Stat | None:
         now = _stat(self.pid)
@@ -158,11 +158,11 @@ class LogWatch:
         return self._find(r"database system is ready to accept connections")
 
     def terminated(self, pid: int) -> str | None:
-        """This backend ended itself at an administrator's command; every line has its writer's number in front."""
-        return self._find(rf"^(?=[^:]*.*\b{pid}\b).*terminating connection due to administrator command")
+        """This backend ended itself at an administrator's command (the prefix of our servers' lines says who)."""
+        return self._find(rf"\bpid={pid} .*terminating connection due to administrator command")
 
     def _find(self, pattern: str) -> str | None:
-        """The message of the first line that fits. Always from the start of the watch: a line may come late, not early."""
+        """What the first line that fits says, from the start of the watch on."""
         if not self._path.exists():
             return None
         with self._path.open("rb") as file:

@@ -66,7 +66,7 @@ class AtTime(Trigger, frozen=True, kw_only=True, tag="time"):
 
 
 class AtPoint(Trigger, frozen=True, kw_only=True, tag="point"):
-    """The `occurrence`-th time (from 1) that the target worker, over all its incarnations, reaches engine point `point`.
+    """The `occurrence`-th time (from 1) that the target worker, over all its incarnations, reaches the point `point`.
 
     `step` narrows it to steps of that name. The worker stops at the point until the fault has taken effect.
     The k-th claim is `workflow.claimed`, the k-th checkpoint `step.checkpointing`, the k-th commit `step.committing`.
@@ -81,8 +81,11 @@ AnyTrigger = AtTime | AtPoint
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One fault, its trigger and its target: a worker's number, or None for any worker (the first to reach the point; for a
-    time trigger, the worker with most work in flight). Faults of the server ignore the target except to choose a session."""
+    """One fault, its trigger and its target: a worker's number, or None for any worker.
+
+    Any worker is the first to reach the point; for a time trigger, the one with most work in flight. Faults of the
+    server ignore the target except to choose a session.
+    """
 
     trigger: AnyTrigger
     fault: AnyFault

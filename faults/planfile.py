@@ -61,7 +61,7 @@ def _reword(message: str, raw: object) -> str:
     if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", reason):
         return f"{_join(path, unknown[1])} is no field of a plan: allowed here are {_fields(path, raw)}"
     value = _at(path, raw)
-    if re.fullmatch(r"Invalid value .*", reason) and path.rpartition(".")[2] in _NAMES:
+    if re.fullmatch(r"Invalid (enum )?value .*", reason) and path.rpartition(".")[2] in _NAMES:
         names = _NAMES[path.rpartition(".")[2]]
         return wrong(path, value, f"must be one of {', '.join(names)}{did_you_mean(value, names)}")
     return wrong(path or "the plan", value, reason[0].lower() + reason[1:].replace("`", ""))

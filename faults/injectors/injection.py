@@ -1,6 +1,7 @@
 """One fault on its way: asked for, in effect, healed, each with its moment; or not fired, with the reason."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 
 from duress.faults.observe import Sighting
@@ -40,7 +41,7 @@ class Injection:
         await self.done()
 
     async def done(self) -> None:
-        """Wait until it is known whether it fired, and it has healed if it ever does. Raises what went wrong in healing."""
+        """Wait until it is known whether it fired, and it has healed if it ever does. Raises what failed in healing."""
         if self._life is not None:
             await asyncio.shield(self._life)
 
@@ -75,10 +76,8 @@ class Injection:
 
     async def hold(self, seconds: float) -> None:
         """Let it last, until its time is over or somebody heals it."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.healing.wait(), seconds)
-        except TimeoutError:
-            pass
 
     async def _live(self, life: Coroutine[None, None, None]) -> None:
         try:

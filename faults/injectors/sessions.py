@@ -1,4 +1,4 @@
-"""The workers' sessions, as the server knows them: found by application_name, chosen inside a transaction if possible."""
+"""The workers' sessions, as the server knows them: found by application_name, inside a transaction if possible."""
 
 from dataclasses import dataclass
 from datetime import datetime

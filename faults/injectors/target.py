@@ -36,11 +36,11 @@ class Target(Protocol):
         ...
 
     def process(self, worker: int) -> WorkerProcess | None:
-        """The process that is worker `worker` now; None while there is none. Asked afresh each time: incarnations change."""
+        """The process that is worker `worker` now; None while there is none. Asked afresh each time it matters."""
         ...
 
     async def respawn(self, worker: int) -> None:
-        """Start the worker whose process has ended; return once `process(worker)` is the new one (it need not have joined).
+        """Start the worker whose process has ended; return once `process(worker)` is the new one, joined or not.
 
         The world reaps the old process, which may still be a zombie. Called at most once for each process that ended.
         """
