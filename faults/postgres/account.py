@@ -62,18 +62,17 @@ class Account:
 
 
 def account_to_drop_to() -> Account | None:
-    """The account for PostgreSQL when we are root (`nobody`, or what DURESS_POSTGRES_USER names); else None: ourselves."""
+    """Whom PostgreSQL runs as when we are root: `nobody`, or whom DURESS_POSTGRES_USER names; None: as ourselves."""
     if os.geteuid() != 0:
         return None
     wanted = os.environ.get(USER_VARIABLE, DEFAULT_USER)
     try:
         entry = pwd.getpwuid(int(wanted)) if wanted.isdigit() else pwd.getpwnam(wanted)
-    except KeyError:
-        if wanted.isdigit() and int(wanted) > 0:
-            return Account(wanted, int(wanted), int(wanted))
-        if wanted == DEFAULT_USER:
-            return Account(DEFAULT_USER, 65534, 65534)  # a bare container may lack a user database
-        raise CannotDropRoot(f"{USER_VARIABLE} names the user {wanted!r}, who does not exist here.") from None
+    except KeyError:  # initdb asks for the name of its user, so a bare number will not do
+        raise CannotDropRoot(
+            f"PostgreSQL refuses to run as root, and there is no user {wanted!r} here to run it as. "
+            f"Name one that exists in {USER_VARIABLE}."
+        ) from None
     if entry.pw_uid == 0:
-        raise CannotDropRoot(f"{USER_VARIABLE} names root, and PostgreSQL refuses to run as root: name another user.")
+        raise CannotDropRoot(f"PostgreSQL refuses to run as root, and {USER_VARIABLE} names root: name another user.")
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)

@@ -9,6 +9,7 @@ because the guardian has one thread); the folders then go with the owner's `clos
 Standard library only, and none of duress: it starts in some 50 ms and must run when all else is broken.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -229,10 +230,8 @@ def parents_of_all() -> dict[int, int]:
 
 def send(pid: int, number: int) -> None:
     """Send a signal to a process that may be gone."""
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, number)
-    except OSError:
-        pass
 
 
 def free_shared_memory(pid_file: str) -> None:

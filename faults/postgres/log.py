@@ -66,7 +66,7 @@ class LostSession:
 
 
 def read_log(path: Path) -> Iterator[LogLine]:
-    """The messages of a server's log, oldest first; continuation lines (DETAIL, STATEMENT) and a cut last line are left out."""
+    """The messages of a server's log, oldest first, without their details and without a last line that was cut."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
             match = _LINE.match(text) if text.endswith("\n") else None

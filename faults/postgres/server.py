@@ -1,4 +1,4 @@
-"""A private PostgreSQL: ours to clone databases in, to stop, crash and restart, and gone when we are, however we die."""
+"""A private PostgreSQL: ours to clone databases in, to stop, crash and restart; gone when we are, however we die."""
 
 import random
 import secrets

@@ -170,7 +170,7 @@ def small_disk() -> Iterator[Path]:
     """A file system of 24 MB, less than a cluster takes."""
     with tempfile.TemporaryDirectory() as name:
         mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", name]
-        done = subprocess.run(mount, capture_output=True, text=True)
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"may not mount here: {done.stderr.strip()}")
         yield Path(name)
@@ -191,19 +191,19 @@ def test_too_little_space_names_the_folder_the_need_and_the_remedy(
     message = rf"{open_folder}: \d+ MB free, {2**40} MB needed.*DURESS_POSTGRES_DIRECTORY"
     with pytest.raises(NoPlace, match=message):
         Server.start(directory=open_folder)
-    with pytest.raises(NoPlace, match="/dev/shm: .*/tmp: "):
+    with pytest.raises(NoPlace, match=rf"/dev/shm: .* needed; .*{tempfile.gettempdir()}: .* needed"):
         Server.start()
 
 
 def test_a_folder_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(NoPlace, match="nowhere: no such folder"):
+    with pytest.raises(NoPlace, match=r"nowhere: no such folder"):
         Server.start(directory=tmp_path / "nowhere")
 
 
 def test_binaries_by_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_binaries("embedded").origin == "embedded"
     assert find_binaries("embedded").program("pgbench").exists()
-    with pytest.raises(BinariesNotFound, match="no program 'postgres'.*DURESS_POSTGRES"):
+    with pytest.raises(BinariesNotFound, match=r"no program 'postgres'.*DURESS_POSTGRES"):
         find_binaries(str(tmp_path))
     old = tmp_path / "bin"
     old.mkdir()
@@ -211,7 +211,7 @@ def test_binaries_by_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (old / name).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 14.2'\n")
         (old / name).chmod(0o755)
     monkeypatch.setenv("DURESS_POSTGRES", str(tmp_path))
-    with pytest.raises(BinariesNotFound, match="14.2 is older than 15"):
+    with pytest.raises(BinariesNotFound, match=r"14\.2 is older than 15"):
         find_binaries()
 
 
