@@ -47,7 +47,8 @@ class ProcsInjector:
         observer = Observer(clock=clock, dsn=target.dsn, log=server.log_path if server else None)
         self._target = target
         self._on_workers = WorkerFaults(target, observer, journal, patience)
-        self._on_server = ServerFaults(target, observer, Sessions(target.dsn), patience)
+        self._sessions = Sessions(target.dsn)
+        self._on_server = ServerFaults(target, observer, self._sessions, patience)
         self._injections: list[Injection] = []
 
     async def __aenter__(self) -> Self:
@@ -57,6 +58,7 @@ class ProcsInjector:
         self, kind_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         outcomes = await asyncio.gather(*(one.heal() for one in self._injections), return_exceptions=True)
+        await self._sessions.close()
         failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if failed and error is None:
             raise failed[0]

@@ -1,5 +1,7 @@
 """The workers' sessions, as the server knows them: found by application_name, inside a transaction if possible."""
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +22,20 @@ class Session:
 
 
 class Sessions:
-    """Strikes at sessions. A server that does not answer now (stopped, in recovery) has none: ask again later."""
+    """Strikes at sessions. A server that does not answer now (stopped, in recovery) has none: ask again later.
+
+    Keeps one session of its own from the first use until `close`: while waiting for a transaction it asks often.
+    """
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
+        self._own: psycopg.AsyncConnection | None = None
+        self._asking = asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._own is not None:
+            await self._own.close()
+            self._own = None
 
     async def terminate(self, incarnation: int, *, in_transaction_only: bool = False) -> Session | None:
         """pg_terminate_backend on one session of this incarnation; None when it has none (in a transaction)."""
@@ -40,18 +52,32 @@ class Sessions:
         return None if row is None else row[0]
 
     async def _ask(self, sql: bytes, values: dict[str, object]) -> tuple[Any, ...] | None:
+        async with self._asking:
+            if self._own is not None:
+                with contextlib.suppress(psycopg.OperationalError):
+                    return await self._execute(self._own, sql, values)
+                await self.close()  # it was lost in an outage, which may be over
+            with contextlib.suppress(psycopg.OperationalError):
+                self._own = await psycopg.AsyncConnection.connect(
+                    self._dsn,
+                    autocommit=True,
+                    application_name=APPLICATION_NAME,
+                    connect_timeout=2,
+                    prepare_threshold=None,  # a transaction pooler may be in between
+                )
+                return await self._execute(self._own, sql, values)
+            return None
+
+    async def _execute(
+        self, own: psycopg.AsyncConnection, sql: bytes, values: dict[str, object]
+    ) -> tuple[Any, ...] | None:
         try:
-            async with await psycopg.AsyncConnection.connect(
-                self._dsn, autocommit=True, application_name=APPLICATION_NAME, connect_timeout=2
-            ) as connection:
-                return await (await connection.execute(sql, values)).fetchone()
+            return await (await own.execute(sql, values)).fetchone()
         except psycopg.errors.InsufficientPrivilege as error:
             raise PermissionError(
                 f"may not terminate the workers' sessions ({error.diag.message_primary}): connect as the role that the "
                 "workers use, or grant pg_signal_backend to the one in the DSN"
             ) from None
-        except psycopg.OperationalError:
-            return None
 
 
 def application_name(incarnation: int) -> str:

@@ -13,7 +13,8 @@ import pytest
 from injected_workers import Workers, held, now, struck
 
 from duress.faults.injectors import sessions
-from duress.faults.injectors.procs import refuse
+from duress.faults.injectors.procs import ProcsInjector, refuse
+from duress.faults.journal import Journal
 from duress.faults.observe import Observer, ProcessWatch
 from duress.faults.plan import CrashBackend, KillWorker, Plan, PlanError, RestartPostgres, TerminateBackend
 from duress.faults.postgres import Server
@@ -71,6 +72,22 @@ def test_a_session_outside_a_transaction_will_do_when_there_is_no_other(server: 
             assert held_one.reason == "worker 0 (incarnation 1) has no session that could be terminated"
 
     asyncio.run(run())
+
+
+def test_a_role_that_may_not_terminate_is_told_what_to_grant(server: Server, tmp_path: Path) -> None:
+    with psycopg.connect(server.dsn()) as connection:
+        connection.execute("create role weak login")
+
+    async def run() -> None:
+        async with struck(server, tmp_path) as (workers, _, [ready]):
+            workers.dsn = server.dsn(user="weak")
+            async with ProcsInjector(workers, clock=monotonic, journal=Journal(tmp_path)) as injector:
+                with pytest.raises(PermissionError, match=r"permission denied.*grant pg_signal_backend"):
+                    await injector.inject(held(TerminateBackend()), 0)
+            assert sessions_of(server, 1) == {ready.idle, ready.inside}
+
+    with pytest.raises(PermissionError):  # and once more on leaving, in case nobody listened
+        asyncio.run(run())
 
 
 def test_a_worker_that_has_not_joined_has_no_session(server: Server, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ with ranked as (
                 else 2 end as rank
     from pg_stat_activity
     where datname = current_database()
-      and backend_type = 'client backend'
+      and coalesce(backend_type, 'client backend') = 'client backend'  -- null: of a role that we may not look at
       and application_name = %(application_name)s
 ),
 chosen as materialized (
