@@ -1,7 +1,8 @@
 """Shared round trips: what many workflows want to write at once travels together.
 
-Each lane is one connection. While all lanes are under way, messages of a kind pile up and then go as one batch; alone, a
-message waits for nothing but the current turn of the event loop. A batch answers for each message; what it could not do
+Each lane is one connection. While a batch of some kind is under way, messages of that kind pile up and then go as the next
+one; alone, a message waits for nothing but the current turn of the event loop. A second batch of the same kind goes beside
+the first only when many wait: few large batches cost less, on both sides, than many small ones. A batch answers for each message; what it could not do
 (a locked row, a lost fence) or what made it fail is sent alone, on a connection where waiting holds up nobody else.
 """
 
@@ -17,7 +18,7 @@ M = TypeVar("M")
 A = TypeVar("A")
 
 _MOST = 256  # messages in a batch
-_FEWEST = 8  # a batch is not split among idle lanes below this
+_MANY = 64  # messages that are worth a second batch at the same time
 
 
 class Kind(Generic[M, A]):
@@ -34,6 +35,11 @@ class Kind(Generic[M, A]):
         self.one = one
         self.many = many
         self.waiting: list[tuple[M, asyncio.Future[tuple[A | None, object]]]] = []
+        self.under_way = 0
+
+    def due(self) -> bool:
+        """Whether a batch may leave now."""
+        return self.under_way == 0 or self.many is None or len(self.waiting) >= _MANY
 
 
 class Lanes:
@@ -58,7 +64,8 @@ class Lanes:
             self._kinds.append(kind)
         future: asyncio.Future[tuple[A | None, object]] = asyncio.get_running_loop().create_future()
         kind.waiting.append((message, future))
-        self._wake()
+        if self._idle and kind.due():
+            self._wake()
         answer, token = await future
         if answer is None:
             return await kind.one(self._patient, message), object()
@@ -85,19 +92,24 @@ class Lanes:
     async def _run(self, link: Link) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            while not self._kinds:
+            kind = next((kind for kind in self._kinds if kind.due()), None)
+            if kind is None:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
-            kind = self._kinds[0]
-            share = -(-len(kind.waiting) // (len(self._idle) + 1)) if kind.many else 1
-            size = min(max(share, _FEWEST if kind.many else 1), _MOST)
+                continue
+            size = _MOST if kind.many else 1
             batch, kind.waiting = kind.waiting[:size], kind.waiting[size:]
-            if not kind.waiting:
-                self._kinds.pop(0)
-            if self._kinds:
+            self._kinds.remove(kind)
+            if kind.waiting:
+                self._kinds.append(kind)
+            kind.under_way += 1
+            if self._idle and any(other.due() for other in self._kinds):
                 self._wake()
-            await self._carry(link, kind, [entry for entry in batch if not entry[1].done()])
+            try:
+                await self._carry(link, kind, [entry for entry in batch if not entry[1].done()])
+            finally:
+                kind.under_way -= 1
 
     async def _carry(
         self, link: Link, kind: Kind[M, A], batch: list[tuple[M, asyncio.Future[tuple[A | None, object]]]]

@@ -34,6 +34,8 @@ class Membership:
         self._peer_changed = asyncio.Event()
         self._look = False  # the ring changed: renew at once, to learn the new neighbour
         self._taking: set[int] = set()
+        # Until then a free lock proves nothing: we lost connections ourselves, so the neighbour may be reconnecting too.
+        self._doubtful_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_work: Callable[[], None] = lambda: None
         self.on_fenced: Callable[[int], None] = lambda number: None
@@ -48,14 +50,17 @@ class Membership:
         conn = self._conn = await self.connector.connect()
         self._pooled = conn.prepare_threshold is None
         await self._listen(conn)
-        at = sent()
-        cursor = await conn.execute(
-            f"select * from {self._schema}.join_v1(%s, %s, %s, %s)".encode(),
-            [name, lease, not self._pooled, takeovers],
-        )
-        incarnation, until, taken_by = (await cursor.fetchall())[0]
+        for patience in (0.02, 0.1, 0.3, 0.6, None):
+            at = sent()
+            cursor = await conn.execute(
+                f"select * from {self._schema}.join_v1(%s, %s, %s, %s)".encode(),
+                [name, lease, not self._pooled, takeovers],
+            )
+            incarnation, until, taken_by = (await cursor.fetchall())[0]
+            if incarnation is not None or patience is None:
+                break
+            await asyncio.sleep(patience)  # the sessions of a worker that was killed just now are still ending
         if incarnation is None:
-            await self.close()
             raise WorkerNameTaken(
                 f"a living worker (incarnation {taken_by}) has the name {name!r}: choose another, or wait until its lease"
                 " is over"
@@ -98,6 +103,7 @@ class Membership:
                 log.warning("worker %s: heartbeat failed: %s", runtime.worker, error)
                 if self._conn is not None:
                     await close(self._conn)
+                self._doubt(runtime)
                 failures += 1
                 await asyncio.sleep(backoff(failures, runtime.entropy))
 
@@ -175,9 +181,14 @@ class Membership:
                     continue
                 if conn is None or conn.closed:
                     conn = await self.connector.connect()
-                    await self._declare_dead(runtime, conn, 0, "lock")  # there is no incarnation 0: has the function ready
+                    await self._declare_dead(
+                        runtime, conn, 0, "lock"
+                    )  # there is no incarnation 0: has the function ready
                 peer = self._peer
                 if await self._wait_for_lock(conn, peer) and peer == self._peer:
+                    if asyncio.get_running_loop().time() < self._doubtful_until:
+                        await asyncio.sleep(_SESSIONS_LATER)
+                        continue
                     if await self._declare_dead(runtime, conn, peer, "lock") == "sessions":
                         # Its backends are just ending, or it lives and has lost only this one.
                         looks += 1
@@ -190,12 +201,16 @@ class Membership:
                     raise
                 if conn is not None:
                     await close(conn)
+                self._doubt(runtime)
                 failures += 1
                 await asyncio.sleep(backoff(failures, runtime.entropy))
             except BaseException:
                 if conn is not None:
                     await close(conn)
                 raise
+
+    def _doubt(self, runtime: Runtime) -> None:
+        self._doubtful_until = asyncio.get_running_loop().time() + runtime.options.lease / 2
 
     async def _wait_for_lock(self, conn: AnyConnection, peer: int) -> bool:
         """Whether the peer's lock became free; False after a while, or at once when there is another peer to watch."""
@@ -229,7 +244,9 @@ class Membership:
             conn = await self.connector.connect()
             await self._declare_dead(runtime, conn, victim, "lease")
         except (psycopg.Error, TimeoutError, OSError) as error:
-            log.warning("worker %s: taking over incarnation %d failed, to be tried again: %s", runtime.worker, victim, error)
+            log.warning(
+                "worker %s: taking over incarnation %d failed, to be tried again: %s", runtime.worker, victim, error
+            )
         finally:
             self._taking.discard(victim)
             if conn is not None:
@@ -245,7 +262,9 @@ class Membership:
         answer, workflows, dead, at = (await cursor.fetchall())[0]
         if answer == "taken":
             self.on_work()
-            log.warning("worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows)
+            log.warning(
+                "worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows
+            )
             if dead:
                 log.error("%d workflows are dead after %d lost workers each", dead, runtime.options.takeovers)
             facts: observer.Facts = {"victim": victim, "reason": reason, "workflows": workflows, "at": at}
