@@ -68,12 +68,11 @@ class Signature:
 
     @classmethod
     def of(cls, function: Callable[..., Any], name: str, *, skip_first: bool = False) -> "Signature":
+        parameters = list(inspect.signature(function).parameters.values())[skip_first:]
         try:
-            hints = get_type_hints(function, include_extras=True)
+            hints = _hints(function, {parameter.name for parameter in parameters} | {"return"})
         except Exception as error:
             raise DefinitionError(f"the annotations of {name} cannot be read: {error}") from error
-        signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())[1:] if skip_first else list(signature.parameters.values())
         annotations = {parameter.name: _parameter_type(parameter, hints) for parameter in parameters}
         returns = hints.get("return", Any)
         for what, type_ in [
@@ -82,7 +81,7 @@ class Signature:
         ]:
             if problem := check_type(type_):
                 raise DefinitionError(f"the {what} of {name} cannot be read back from JSON: {problem}")
-        return cls(signature.replace(parameters=parameters), annotations, returns)
+        return cls(inspect.Signature(parameters), annotations, returns)
 
     def encode(self, values: Values, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """The arguments as a JSON object by parameter; raises TypeError as a call would, or ValueNotSerializable."""
@@ -105,6 +104,13 @@ class Signature:
                     f"the input of {name} does not fit: parameter {key!r} cannot be read as {self.annotations[key]!r}: {error}"
                 ) from None
         return bound.args, bound.kwargs
+
+
+def _hints(function: Callable[..., Any], names: set[str]) -> dict[str, Any]:
+    """The annotations of these names only: that of a transaction's connection may be importable by type checkers alone."""
+    function = inspect.unwrap(function)
+    wanted = {name: hint for name, hint in inspect.get_annotations(function).items() if name in names}
+    return get_type_hints(types.SimpleNamespace(__annotations__=wanted), function.__globals__, include_extras=True)
 
 
 def _parameter_type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:

@@ -237,12 +237,12 @@ class Store:
 
     async def _finish_one(self, link: Link, end: tuple[Fence, str, str]) -> str:
         fence, status, outcome = end
-        arguments = [fence.owner, fence.number, fence.epoch, list(fence.known), status, outcome]
+        arguments = [fence.owner, fence.number, fence.epoch, _texts(fence.known), status, outcome]
         return str((await link.call(self._sql.finish, arguments))[0][0])
 
     async def _sleep_one(self, link: Link, sleep: tuple[Fence, str, str, float, bool]) -> Sleep:
         fence, step, name, seconds, suspend = sleep
-        arguments = [fence.owner, fence.number, fence.epoch, list(fence.known), step, name, seconds, suspend]
+        arguments = [fence.owner, fence.number, fence.epoch, _texts(fence.known), step, name, seconds, suspend]
         return Sleep(*(await link.call(self._sql.sleep, arguments))[0])
 
 
@@ -252,7 +252,7 @@ def checkpoint_arguments(fence: Fence, checkpoint: Checkpoint) -> list[object]:
         fence.owner,
         fence.number,
         fence.epoch,
-        list(fence.known),
+        _texts(fence.known),
         checkpoint.step,
         checkpoint.name,
         checkpoint.kind,
@@ -288,8 +288,8 @@ def _quoted(value: str | None) -> str:
 
 
 def _known(fence: Fence) -> str | None:
-    """The known steps of one row as an array literal (step ids hold digits and slashes only); None for none."""
-    return "{" + ",".join(fence.known) + "}" if fence.known else None
+    """The known checkpoint of a row in a batch. Of several none is named right there, so that the row is sent alone."""
+    return None if not fence.known else fence.known[0] if len(fence.known) == 1 else ""
 
 
 class _Statements:

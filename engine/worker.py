@@ -8,11 +8,13 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
+
 from . import observer
 from .codec import Values
 from .definitions import Registry
 from .execution import Execution
-from .link import Connector
+from .link import Connector, backoff, lost
 from .membership import Membership
 from .migrations import lock_class
 from .observer import Observer
@@ -75,14 +77,16 @@ class Worker:
 
     async def _incarnation(self) -> None:
         """From joining to leaving, or to being declared dead."""
-        loop = asyncio.get_running_loop()
         options = self.options
         membership = Membership(Connector(self._dsn, "duress:joining"), self._schema)
         try:
-            incarnation, sent, until = await membership.join(self.name, options.lease, options.takeovers, loop.time)
+            joined = await self._join(membership)
         except BaseException:
             await membership.close()
             raise
+        if joined is None:
+            return
+        incarnation, sent, until = joined
         connector = Connector(self._dsn, f"duress:{incarnation}")
         membership.connector = connector
         store = Store(
@@ -117,6 +121,22 @@ class Worker:
             await membership.close()
             await store.close()
             await sessions.close()
+
+    async def _join(self, membership: Membership) -> tuple[int, float, float] | None:
+        """Join, however long the database is away; None if we are stopped meanwhile."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                return await membership.join(self.name, self.options.lease, self.options.takeovers, loop.time)
+            except (psycopg.Error, TimeoutError, OSError) as error:
+                if isinstance(error, psycopg.Error) and not lost(error, None):
+                    raise
+                failures += 1
+                log.warning("worker %s cannot join: %s", self.name, error)
+                await membership.close()
+                await asyncio.sleep(backoff(failures, self._entropy))
+        return None
 
     async def _live(self, runtime: Runtime, membership: Membership) -> None:
         keep = asyncio.create_task(membership.keep(runtime), name="duress lease")

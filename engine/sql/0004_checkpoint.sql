@@ -12,20 +12,23 @@ create function {schema}.checkpoint_v1(
     p_step text, p_name text, p_kind text, p_failed boolean, p_value text, p_wait boolean
 ) returns text
 language plpgsql volatile
-set plan_cache_mode to force_generic_plan
 as $$
 begin
-    -- The common case in one statement.
-    insert into {schema}.checkpoint (number, step, name, kind, failed, value, owner, epoch)
-    select l.number, p_step, p_name, p_kind, p_failed, p_value::json, p_owner, p_epoch
-    from {schema}.live l
-    where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch
-      and (select count(*) from {schema}.checkpoint c where c.number = p_number and c.step = any (p_known)) = cardinality(p_known)
-    for share skip locked
-    on conflict (number, step) do nothing;
+    -- The common case: nobody holds the lock, and at most one checkpoint is named.
+    perform from {schema}.live l
+    where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch and cardinality(p_known) <= 1
+      and (p_known = '{}' or exists (
+          select from {schema}.checkpoint c where c.number = p_number and c.step = p_known[1] collate "C"))
+    for share skip locked;
     if found then
-        return 'written';
-    elsif not p_wait then
+        insert into {schema}.checkpoint (number, step, name, kind, failed, value, owner, epoch)
+        values (p_number, p_step, p_name, p_kind, p_failed, p_value::json, p_owner, p_epoch)
+        on conflict (number, step) do nothing;
+        if found then
+            return 'written';
+        end if;
+    end if;
+    if not p_wait then
         return null;
     end if;
 
@@ -50,7 +53,8 @@ begin
 end $$;
 
 -- Many plain checkpoints in one transaction. Never waits: what is not written here (locked, fenced, lost, repeated) is
--- answered false, and the writer sends it alone to learn why. Rows are locked in the order of their numbers.
+-- answered false, and the writer sends it alone to learn why. Rows are locked in the order of their numbers. A row names at
+-- most one known checkpoint here (null for none).
 create function {schema}.checkpoints_v1(
     p_owner bigint, p_numbers bigint[], p_epochs integer[], p_knowns text[],
     p_steps text[], p_names text[], p_kinds text[], p_faileds boolean[], p_values text[]
@@ -74,8 +78,7 @@ begin
             for share skip locked
         ) l
         where a.known is null
-           or (select count(*) from {schema}.checkpoint c where c.number = a.number and c.step = any (a.known::text[]))
-              = cardinality(a.known::text[])
+           or exists (select from {schema}.checkpoint c where c.number = a.number and c.step = a.known collate "C")
     ), written as (
         insert into {schema}.checkpoint (number, step, name, kind, failed, value, owner, epoch)
         select f.number, f.step, f.name, f.kind, f.failed, f.value::json, p_owner, f.epoch from fenced f

@@ -22,7 +22,8 @@ begin
     return 'finished';
 end $$;
 
--- Many at once; never waits. What is not finished here is answered false and sent alone.
+-- Many at once, each naming at most one known checkpoint; never waits. What is not finished here is answered false and sent
+-- alone.
 create function {schema}.finishes_v1(
     p_owner bigint, p_numbers bigint[], p_epochs integer[], p_knowns text[], p_statuses text[], p_outcomes text[]
 ) returns boolean[]
@@ -45,8 +46,7 @@ begin
             for update skip locked
         ) l
         where a.known is null
-           or (select count(*) from {schema}.checkpoint c where c.number = a.number and c.step = any (a.known::text[]))
-              = cardinality(a.known::text[])
+           or exists (select from {schema}.checkpoint c where c.number = a.number and c.step = a.known collate "C")
     ), gone as (
         delete from {schema}.live l using fenced f where l.number = f.number returning l.number
     ), done as (
