@@ -19,6 +19,7 @@ from duress.scenarios.result import Run
 TEMPLATES = Path(__file__).parent / "templates"
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 _SURE = f"95{wording.NBSP}%"
+_RULE_OF_THREE = 20  # runs from which 3/n is within a tenth of the exact bound
 _LISTED = 50  # violations per invariant, beyond which the page refers to result.json
 
 
@@ -102,13 +103,19 @@ def headline(summary: Summary) -> str:
     return campaign.reasons[0] if campaign.reasons else f"{runs}, and no violation was recorded"
 
 
-def slowest(summary: Summary) -> tuple[str, str, str] | None:
-    """The slowest fault kind, its p50 and what that rests on; None if nothing was there to recover."""
+def slowest(summary: Summary) -> tuple[str, str, str, bool] | None:
+    """The slowest fault kind, its p50, what that rests on, and whether all kinds that fired were compared.
+
+    Kinds with too few recoveries for an interval are left out if any has enough. None if nothing had to recover.
+    """
     worst = summary.worst
     if worst is None:
         return None
     shown = cell(worst.first)
-    return worst.kind, shown.figure, shown.basis
+    compared = all(
+        (kind.first.interval is None) == (worst.first.interval is None) for kind in summary.kinds if kind.fired
+    )
+    return worst.kind, shown.figure, shown.basis, compared
 
 
 def rate(summary: Summary) -> str:
@@ -118,7 +125,8 @@ def rate(summary: Summary) -> str:
         return "no run was judged, so nothing is known about the rate of failing"
     if summary.failed == 0:
         bound = wording.percent(interval.high)
-        return f"0 of {judged} judged runs failed: with {_SURE} confidence fewer than {bound} do (about 3/n)"
+        three = " (about 3/n)" if judged >= _RULE_OF_THREE else ""
+        return f"0 of {judged} judged runs failed: with {_SURE} confidence fewer than {bound} do{three}"
     share = wording.percent(summary.failed / judged)
     ends = f"{wording.percent(interval.low)} – {wording.percent(interval.high)}"
     return f"{summary.failed} of {judged} judged runs failed: {share} ({_SURE}: {ends})"

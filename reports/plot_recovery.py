@@ -62,7 +62,7 @@ def _panels(kinds: Kinds, width: int, panel_height: int) -> Iterator[tuple["Figu
     for index, panel in enumerate(axes[: len(kinds)]):
         if index + columns >= len(kinds):  # the lowest of its column says what the axis is
             panel.tick_params(labelbottom=True)
-            panel.set_xlabel("after the fault took effect")
+            panel.set_xlabel("since the fault was injected")
 
 
 def _limits(samples: Sequence[Sample]) -> tuple[float, float]:

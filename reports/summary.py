@@ -1,7 +1,8 @@
 """What a campaign says, worked out once, so that the page, the plots, JUnit and the terminal cannot disagree.
 
 A recovery that was not seen, or could not be told, is counted as longer than any that was seen (infinite): figures err
-on the slow side, and nothing is dropped. Only where nothing was in flight and nothing followed is there nothing to recover; those are counted apart.
+on the slow side, and nothing is dropped. Only where nothing was in flight and nothing followed is there nothing to
+recover; those are counted apart.
 """
 
 import math

@@ -14,6 +14,7 @@ from duress.reports import statistics
 samples = st.lists(st.floats(min_value=0.0, max_value=1e4), min_size=1, max_size=120)
 
 
+@settings(deadline=None)
 @given(samples)
 def test_median_is_the_textbooks(sample: list[float]) -> None:
     ordered = sorted(sample)
@@ -68,6 +69,7 @@ def test_upper_bound_is_scipys(n: int, quantile: float) -> None:
     assert ours == (None if math.isnan(theirs) else theirs)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(min_value=0.0, max_value=1e4) | st.just(math.inf), min_size=1, max_size=80), st.randoms())
 def test_order_does_not_matter(sample: list[float], shuffler: random.Random) -> None:
     mixed = list(sample)
@@ -77,6 +79,7 @@ def test_order_does_not_matter(sample: list[float], shuffler: random.Random) -> 
     assert statistics.upper_bound(mixed, 0.95) == statistics.upper_bound(sample, 0.95)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(min_value=0.0, max_value=1e4), min_size=6, max_size=80))
 def test_what_was_not_seen_never_makes_recovery_look_faster(sample: list[float]) -> None:
     seen, with_unseen = statistics.median_interval(sample), statistics.median_interval([*sample, math.inf, math.inf])

@@ -76,6 +76,13 @@ def test_the_worst_kind_is_the_one_with_the_slowest_median() -> None:
     assert judged.worst.kind == "pause-worker"
 
 
+def test_a_kind_with_too_few_recoveries_is_not_ranked_but_that_is_said() -> None:
+    slow = msgspec.structs.replace(fault(9.0), kind="pause-worker")
+    told = page.slowest(summarise(made(slow, *[fault(0.01)] * 6)))
+    assert told == ("kill-worker", "10\xa0ms", "95\xa0%: 10\xa0ms, n\xa0=\xa06", False)
+    assert page.slowest(summarise(made(*[fault(0.01)] * 6))) == (*told[:3], True)
+
+
 def test_the_line_to_paste_is_that_of_the_most_broken_invariant() -> None:
     judged = summarise(campaign(red=True))
     assert [broken.invariant for broken in judged.broken] == ["S2", "D1"]
