@@ -30,6 +30,7 @@ class Execution:
         self.definition = definition
         self.unwinding: Why | None = None
         self.draining = False
+        self.observed = runtime.observer is not None  # asked on hot paths, to spare a coroutine
         self.sleeping = Sleeping(self)
         self.active = 0  # durable calls under way, sleeps not counted
         self.tasks: set[asyncio.Future[Any]] = set()  # child tasks that are not done
@@ -50,7 +51,8 @@ class Execution:
         try:
             status, outcome = await self._outcome()
             if self.unwinding is None:
-                await self._finish(status, outcome)
+                with outside():
+                    await self._finish(status, outcome)
         except Unwind:
             pass
         except asyncio.CancelledError:
@@ -136,7 +138,8 @@ class Execution:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.check()
-        await self.write(Checkpoint(step, "race", "race", False, str(winner)))
+        with outside():
+            await self.write(Checkpoint(step, "race", "race", False, str(winner)))
         return winner, tasks[winner].result()
 
     # For steps, transactions and sleeps
@@ -174,7 +177,7 @@ class Execution:
                 f"workflow {self.claimed.id!r} asks for {kind} {name!r} at place {step}, where {recorded.kind}"
                 f" {recorded.name!r} was recorded: its code is not deterministic, or was changed"
             )
-        if self.runtime.observer is not None:  # many in a row: spare the coroutine
+        if self.observed:
             await self.point(observer.REPLAYED, step=step, name=name)
         return recorded
 
@@ -185,7 +188,8 @@ class Execution:
 
     async def write(self, checkpoint: Checkpoint) -> None:
         """Make a checkpoint durable; raises Unwind if the workflow is not ours any more."""
-        await self.point(observer.CHECKPOINTING, step=checkpoint.step, name=checkpoint.name)
+        if self.observed:
+            await self.point(observer.CHECKPOINTING, step=checkpoint.step, name=checkpoint.name)
         before = list(self._frontier)
         answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)
         await self.settle(answer, checkpoint.step, checkpoint.name, before, token)
@@ -203,7 +207,8 @@ class Execution:
         for done in before:
             self._frontier.pop(done, None)
         self._frontier[token] = step
-        await self.point(observer.CHECKPOINTED, step=step, name=name)
+        if self.observed:
+            await self.point(observer.CHECKPOINTED, step=step, name=name)
 
     async def _lose(self, answer: str, step: str | None) -> None:
         """The database says that this workflow is not ours, or that it knows less than we do: stop without a trace."""

@@ -1,9 +1,12 @@
 """Shared round trips: what many workflows want to write at once travels together.
 
-Each lane is one connection. While a batch of some kind is under way, messages of that kind pile up and then go as the next
-one; alone, a message waits for nothing but the current turn of the event loop. A second batch of the same kind goes beside
-the first only when many wait: few large batches cost less, on both sides, than many small ones. A batch answers for each message; what it could not do
-(a locked row, a lost fence) or what made it fail is sent alone, on a connection where waiting holds up nobody else.
+Each lane is one connection. While a batch of some kind is under way, messages of that kind pile up and go as the next one; a
+message that is alone goes at once, in its sender's own task. A second batch of a kind goes beside the first only when many
+wait: few large batches cost less, on both sides, than many small ones. But a batch takes at most half of the messages that
+seem to be about, so that one half is in the server while the other is in the workflows' hands.
+
+A batch answers for each message; what it could not do (a locked row, a lost fence) or what made it fail is sent alone, on a
+connection where waiting holds up nobody else.
 """
 
 import asyncio
@@ -16,8 +19,11 @@ from .link import Link
 
 M = TypeVar("M")
 A = TypeVar("A")
+Many = Callable[[Link, Sequence[M]], Awaitable[Sequence[A | None]]]
+Waiting = tuple[M, asyncio.Future[tuple[A | None, object]]]
 
 _MOST = 256  # messages in a batch
+_FEWEST = 16  # a smaller batch is not worth halving
 _MANY = 64  # messages that are worth a second batch at the same time
 
 
@@ -30,16 +36,24 @@ class Kind(Generic[M, A]):
     def __init__(
         self,
         one: Callable[[Link, M], Awaitable[A]],
-        many: Callable[[Link, Sequence[M]], Awaitable[Sequence[A | None]]] | None = None,
+        many: Many[M, A] | None = None,
     ) -> None:
         self.one = one
         self.many = many
-        self.waiting: list[tuple[M, asyncio.Future[tuple[A | None, object]]]] = []
-        self.under_way = 0
+        self.waiting: list[Waiting[M, A]] = []
+        self.under_way = 0  # batches
+        self.last = 1  # messages in the batch that came back last
 
     def due(self) -> bool:
         """Whether a batch may leave now."""
         return self.under_way == 0 or self.many is None or len(self.waiting) >= _MANY
+
+    def take(self) -> list[Waiting[M, A]]:
+        """The next batch."""
+        about = len(self.waiting) + self.last
+        size = min(max(_FEWEST, (about + 1) // 2), _MOST) if self.many else 1
+        batch, self.waiting = self.waiting[:size], self.waiting[size:]
+        return batch
 
 
 class Lanes:
@@ -48,72 +62,77 @@ class Lanes:
     def __init__(self, links: Sequence[Link], patient: Link) -> None:
         self._links = links
         self._patient = patient
-        self._kinds: list[Kind[Any, Any]] = []
-        self._idle: list[asyncio.Future[None]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._free = list(links)
+        self._kinds: list[Kind[Any, Any]] = []  # those with messages that wait, the longest first
+        self._serving: set[asyncio.Task[None]] = set()
+        self._starting = False
 
     async def send(self, kind: Kind[M, A], message: M) -> tuple[A, object]:
         """The answer to one message, and a token that is the same for all that committed together."""
-        if not self._tasks:
-            # In a context of their own: the first message may come from a workflow, whose tasks these are not.
-            self._tasks = [
-                asyncio.create_task(self._run(link), name="duress lane", context=contextvars.Context())
-                for link in self._links
-            ]
-        if not kind.waiting:
-            self._kinds.append(kind)
-        future: asyncio.Future[tuple[A | None, object]] = asyncio.get_running_loop().create_future()
-        kind.waiting.append((message, future))
-        if self._idle and kind.due():
-            self._wake()
-        answer, token = await future
+        if kind.many is not None and kind.under_way == 0 and kind.last == 1 and not self._kinds and self._free:
+            answer = await self._send_now(kind, kind.many, message)
+            token = object()
+        else:
+            if not kind.waiting:
+                self._kinds.append(kind)
+            future: asyncio.Future[tuple[A | None, object]] = asyncio.get_running_loop().create_future()
+            kind.waiting.append((message, future))
+            self._serve_if_due()
+            answer, token = await future
         if answer is None:
             return await kind.one(self._patient, message), object()
         return answer, token
 
     async def close(self) -> None:
         """Stop; what is under way is given up."""
-        for task in self._tasks:
+        for task in self._serving:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self._tasks.clear()
+        await asyncio.gather(*self._serving, return_exceptions=True)
         for link in (*self._links, self._patient):
             await link.drop()
 
-    def _wake(self) -> None:
-        while self._idle:
-            lane = self._idle.pop()
-            if not lane.done():
-                lane.set_result(None)
-                return
+    async def _send_now(self, kind: Kind[M, A], many: Many[M, A], message: M) -> A | None:
+        """Send a message that is alone, without a turn of the event loop before and after."""
+        link = self._free.pop()
+        kind.under_way += 1
+        try:
+            with contextlib.suppress(Exception):
+                return (await many(link, [message]))[0]
+            return None
+        finally:
+            kind.under_way -= 1
+            self._free.append(link)
+            self._serve_if_due()
 
-    async def _run(self, link: Link) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            kind = next((kind for kind in self._kinds if kind.due()), None)
-            if kind is None:
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
-                continue
-            size = _MOST if kind.many else 1
-            batch, kind.waiting = kind.waiting[:size], kind.waiting[size:]
-            self._kinds.remove(kind)
-            if kind.waiting:
-                self._kinds.append(kind)
-            kind.under_way += 1
-            if self._idle and any(other.due() for other in self._kinds):
-                self._wake()
-            try:
-                await self._carry(link, kind, [entry for entry in batch if not entry[1].done()])
-            finally:
-                kind.under_way -= 1
+    def _serve_if_due(self) -> None:
+        if self._free and not self._starting and any(kind.due() for kind in self._kinds):
+            self._starting = True
+            # In a context of its own: the message may come from a workflow, whose task this is not. It starts after all who
+            # are ready in this turn of the loop have sent theirs.
+            task = asyncio.create_task(self._serve(self._free.pop()), name="duress lane", context=contextvars.Context())
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
-    async def _carry(
-        self, link: Link, kind: Kind[M, A], batch: list[tuple[M, asyncio.Future[tuple[A | None, object]]]]
-    ) -> None:
+    async def _serve(self, link: Link) -> None:
+        """Carry batches on one lane while there are any."""
+        self._starting = False
+        try:
+            while (kind := next((kind for kind in self._kinds if kind.due()), None)) is not None:
+                batch = kind.take()
+                self._kinds.remove(kind)
+                if kind.waiting:
+                    self._kinds.append(kind)
+                kind.under_way += 1
+                self._serve_if_due()
+                try:
+                    await self._carry(link, kind, [entry for entry in batch if not entry[1].done()])
+                finally:
+                    kind.under_way -= 1
+                    kind.last = len(batch)
+        finally:
+            self._free.append(link)
+
+    async def _carry(self, link: Link, kind: Kind[M, A], batch: list[Waiting[M, A]]) -> None:
         """Send one batch and settle its futures, whatever happens."""
         answers: Sequence[A | None] = [None] * len(batch)
         token = object()

@@ -53,7 +53,8 @@ async def _attempt(
     except Exception as error:
         await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="error")
         return True, error
-    await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="ok")
+    if execution.observed:
+        await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="ok")
     return False, text
 
 
@@ -66,7 +67,8 @@ async def begin_body(execution: "Execution", step: StepDefinition[..., Any], id_
     claimed = execution.claimed
     key = f"{claimed.id}:{id_}"
     context = StepContext(claimed.id, id_, step.name, attempt, claimed.epoch, key)
-    await execution.point(observer.STARTED, step=id_, name=step.name, attempt=attempt, key=key)
+    if execution.observed:
+        await execution.point(observer.STARTED, step=id_, name=step.name, attempt=attempt, key=key)
     return context
 
 
