@@ -171,6 +171,17 @@ def test_a_worker_killed_while_it_drains_was_not_stopped_and_comes_back_once(ser
     asyncio.run(run())
 
 
+def test_a_worker_ended_by_two_faults_at_once_comes_back_once(server: Server, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with struck(server, tmp_path) as (workers, injector, _):
+            stops = [await injector.inject(now(StopWorker(restart_after=0.1)), 0) for _ in range(2)]
+            await injector.settle()
+            assert all(stop.healed is not None for stop in stops)
+            assert workers.respawned == [0]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("fault", [KillWorker(), PauseWorker(duration=0.1), StopWorker()])
 def test_a_worker_that_is_away_cannot_be_struck(
     server: Server, tmp_path: Path, fault: KillWorker | PauseWorker | StopWorker
