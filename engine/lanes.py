@@ -57,11 +57,12 @@ class Kind(Generic[M, A]):
 
 
 class Lanes:
-    """Some connections for writing, and one for messages that may have to wait for a lock."""
+    """Some connections for writing, and some for messages that have to wait for a lock."""
 
-    def __init__(self, links: Sequence[Link], patient: Link) -> None:
-        self._links = links
-        self._patient = patient
+    def __init__(self, links: Sequence[Link], patient: Sequence[Link]) -> None:
+        self._links = (*links, *patient)
+        self._patient = list(patient)
+        self._patience = asyncio.Semaphore(len(patient))
         self._free = list(links)
         self._kinds: list[Kind[Any, Any]] = []  # those with messages that wait, the longest first
         self._serving: set[asyncio.Task[None]] = set()
@@ -80,16 +81,24 @@ class Lanes:
             self._serve_if_due()
             answer, token = await future
         if answer is None:
-            return await kind.one(self._patient, message), object()
+            return await self._send_patiently(kind, message), object()
         return answer, token
+
+    async def _send_patiently(self, kind: Kind[M, A], message: M) -> A:
+        async with self._patience:
+            link = self._patient.pop()
+            try:
+                return await kind.one(link, message)
+            finally:
+                self._patient.append(link)
 
     async def close(self) -> None:
         """Stop; what is under way is given up."""
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        for link in (*self._links, self._patient):
-            await link.drop()
+        for link in self._links:
+            await link.close()
 
     async def _send_now(self, kind: Kind[M, A], many: Many[M, A], message: M) -> A | None:
         """Send a message that is alone, without a turn of the event loop before and after."""

@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 from psycopg import errors as pg
 
+from .errors import Unwind
+
 Row = tuple[Any, ...]
 AnyConnection = psycopg.AsyncConnection[Any]
 
@@ -106,6 +108,7 @@ class Link:
         self._deadline = deadline
         self._conn: AnyConnection | None = None
         self._busy = asyncio.Lock()
+        self._closed = False
         self.pooled = False
 
     async def call(self, query: bytes, arguments: Sequence[Any] = ()) -> list[Row]:
@@ -113,6 +116,9 @@ class Link:
         async with self._busy:
             attempt = 0
             while True:
+                if self._closed:
+                    await self.drop()
+                    raise Unwind
                 try:
                     async with asyncio.timeout(self._deadline()):
                         conn = self._conn or await self.open()
@@ -139,8 +145,16 @@ class Link:
         self.pooled = conn.prepare_threshold is None
         return conn
 
+    async def close(self) -> None:
+        """Make no more calls. A call under way ends by itself: its connection must not be pulled from under psycopg, whose
+        generators hold on to libpq's structure.
+        """
+        self._closed = True
+        if not self._busy.locked():
+            await self.drop()
+
     async def drop(self) -> None:
-        """Give the connection up."""
+        """Give the connection up; only for whoever makes calls on it."""
         conn, self._conn = self._conn, None
         if conn is not None:
             await close(conn)

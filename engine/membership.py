@@ -6,7 +6,6 @@ transaction pooler there are neither session locks nor notifications: the lease 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -14,7 +13,7 @@ import psycopg
 
 from . import observer
 from .errors import WorkerNameTaken
-from .link import AnyConnection, Connector, backoff, close, contended, lost
+from .link import AnyConnection, Connector, backoff, close
 from .migrations import lock_class
 from .runtime import Runtime, log
 
@@ -30,6 +29,7 @@ class Membership:
         self._schema = schema
         self._conn: AnyConnection | None = None
         self._pooled = False
+        self._locked = True  # this connection holds our lock
         self._peer: int | None = None
         self._peer_changed = asyncio.Event()
         self._look = False  # the ring changed: renew at once, to learn the new neighbour
@@ -68,20 +68,12 @@ class Membership:
         return incarnation, at, until
 
     async def close(self) -> None:
-        for task in (*self._tasks,):
+        """Let go of everything; `keep` and `watch` must have ended."""
+        for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._conn is not None:
             await close(self._conn)
-
-    async def leave(self, runtime: Runtime) -> None:
-        """Say goodbye, as the last thing."""
-        with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
-            async with asyncio.timeout(5):
-                conn = (
-                    self._conn if self._conn is not None and not self._conn.closed else await self.connector.connect()
-                )
-                self._conn = conn
-                await conn.execute(f"select {self._schema}.leave_v1(%s)".encode(), [runtime.incarnation])
 
     async def keep(self, runtime: Runtime) -> None:
         """Renew the lease for ever; returns when the database says that this incarnation is dead."""
@@ -143,6 +135,10 @@ class Membership:
             return None
         until, peer, expired, next_in = rows[0]
         runtime.lease.renewed(sent + options.lease)
+        if not self._locked:
+            # The heartbeat comes first: our old session may still hold the lock, as long as the server believes in it.
+            key = [lock_class(self._schema), runtime.incarnation]
+            self._locked = await self._fetch(conn, "select pg_try_advisory_lock(%s::integer, %s::integer)", key)
         await _wait(runtime.observe(observer.WORKER_RENEWED, {"lease_until": until}))
         if peer != self._peer:
             self._peer = peer
@@ -197,7 +193,7 @@ class Membership:
                     await self._learn_peer(runtime, conn)
                 failures = looks = 0
             except (psycopg.Error, TimeoutError, OSError) as error:
-                if not isinstance(error, (TimeoutError, OSError)) and not lost(error, conn) and not contended(error):
+                if isinstance(error, psycopg.ProgrammingError):
                     raise
                 if conn is not None:
                     await close(conn)

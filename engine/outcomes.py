@@ -9,6 +9,7 @@ from collections.abc import Callable
 import psycopg
 
 from .link import AnyConnection, Connector, backoff, close
+from .runtime import log
 from .store import Store
 
 Outcome = tuple[str, str | None]  # final status, JSON text
@@ -70,8 +71,11 @@ class Outcomes:
                 await asyncio.sleep(_LOCAL)
             self._ask.clear()
             if self._waiting:
-                for number, status, outcome in await self._store.outcomes(sorted(self._waiting)):
-                    self.tell(number, status, outcome)
+                try:
+                    for number, status, outcome in await self._store.outcomes(sorted(self._waiting)):
+                        self.tell(number, status, outcome)
+                except psycopg.Error as error:  # this time; the waiting goes on
+                    log.warning("cannot read outcomes: %s", error)
             if self._waiting:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL):

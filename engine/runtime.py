@@ -20,9 +20,9 @@ log = logging.getLogger("duress.engine")
 class WorkerOptions:
     """How a worker works. Times in seconds.
 
-    A worker uses at most `writers` + 4 connections beside `transactions` for transaction steps: presence (lease, session
-    lock, notifications), the wait for its neighbour's lock, claims, and one for writes that wait for a lock; for a moment
-    one more while it takes over from a worker whose lease has ended.
+    A worker uses at most `writers` + 3 connections beside `transactions` for transaction steps: presence (lease, session
+    lock, notifications), the wait for its neighbour's lock, and claims. Up to 4 more while writes wait for locks that others
+    hold, and one for a moment while it takes over from a worker whose lease has ended.
     """
 
     queues: tuple[str, ...] = ("default",)

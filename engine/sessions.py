@@ -73,19 +73,21 @@ class Sessions:
         self._lock_key = lock_key
         self._free = asyncio.Semaphore(most)
         self._idle: list[StepConnection] = []
-        self._lent: set[StepConnection] = set()
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def lend(self) -> AsyncIterator[StepConnection]:
         """A connection outside any transaction. It is kept only if it comes back like that."""
         async with self._free:
             conn = self._idle.pop() if self._idle else await self._connect()
-            self._lent.add(conn)
             try:
                 yield conn
             finally:
-                self._lent.discard(conn)
-                if not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+                if (
+                    not self._closed
+                    and not conn.closed
+                    and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                ):
                     self._idle.append(conn)
                 else:
                     await close(conn)
@@ -97,10 +99,10 @@ class Sessions:
         return conn
 
     async def close(self) -> None:
-        """Close all, those that are lent too."""
-        for conn in (*self._idle, *self._lent):
-            await close(conn)
-        self._idle.clear()
+        """Close all; those that are lent when they come back."""
+        self._closed = True
+        while self._idle:
+            await close(self._idle.pop())
 
     async def begin(self, conn: StepConnection, isolation: str) -> None:
         """Open the transaction, with the isolation that the step asks for and whatever the role's defaults say.

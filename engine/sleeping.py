@@ -52,7 +52,7 @@ class Sleeping:
             await execution.point(observer.CHECKPOINTING, step=step, name=NAME)
             before = execution.frontier()
             answer, token = await execution.runtime.store.sleep(execution.fence(), step, NAME, seconds, suspend)
-            await execution.settle(answer.answer, step, NAME, before, token)
+            await execution.settle(answer.answer or "fenced", step, NAME, before, token)
             due_at, now_at = answer.due_at, answer.now_at
             if suspend:
                 await execution.point(observer.SUSPENDED, due_at=due_at)

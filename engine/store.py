@@ -10,6 +10,8 @@ from .link import Connector, Link, Row
 
 StepKind = Literal["step", "transaction", "sleep", "race"]
 PAGE_BYTES = 4_000_000
+PATIENT = 4  # connections, opened when needed, on which messages wait for locks that others hold
+_PATIENCE = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    answer: str
+    answer: str | None
     due_at: float
     now_at: float
 
@@ -103,7 +105,7 @@ class Store:
         self._calls = Link(connector, entropy, deadline)
         self.lanes = Lanes(
             [Link(connector, entropy, deadline) for _ in range(writers)],
-            Link(connector, entropy, lambda: 86_400.0),  # waits for locks
+            [Link(connector, entropy, lambda: _PATIENCE) for _ in range(PATIENT)],
         )
         sql = _Statements(schema)
         self._sql = sql
@@ -111,11 +113,11 @@ class Store:
         self._checkpoints: Kind[tuple[Fence, Checkpoint], str] = Kind(self._checkpoint_one, self._checkpoint_many)
         self._finishes: Kind[tuple[Fence, str, str], str] = Kind(self._finish_one, self._finish_many)
         self._clock: Kind[None, float] = Kind(self._now_one, self._now_many)
-        self._sleeps: Kind[tuple[Fence, str, str, float, bool], Sleep] = Kind(self._sleep_one)
+        self._sleeps: Kind[tuple[Fence, str, str, float, bool], Sleep] = Kind(self._sleep_one, self._sleep_many)
 
     async def close(self) -> None:
         await self.lanes.close()
-        await self._calls.drop()
+        await self._calls.close()
 
     # Batched writes
 
@@ -129,13 +131,28 @@ class Store:
     async def finish(self, fence: Fence, status: str, outcome: str) -> str:
         return (await self.lanes.send(self._finishes, (fence, status, outcome)))[0]
 
+    async def leave(self, incarnation: int) -> None:
+        await self._calls.call(self._sql.leave, [incarnation])
+
     async def sleep(self, fence: Fence, step: str, name: str, seconds: float, suspend: bool) -> tuple[Sleep, object]:
         return await self.lanes.send(self._sleeps, (fence, step, name, seconds, suspend))
 
     # Single calls
 
-    async def claim(self, owner: int, queues: Sequence[str], names: Sequence[str], room: int, full: bool) -> Claims:
-        arguments = [owner, list(queues), list(names), room, PAGE_BYTES, full]
+    async def claim(
+        self, owner: int, queues: Sequence[str], names: Sequence[str], room: int, held: Sequence[int] | None
+    ) -> Claims:
+        """Claim up to `room` workflows. With `held`, the numbers of those that run, look everywhere; see claim_v1."""
+        full = held is not None
+        arguments = [
+            owner,
+            list(queues),
+            list(names),
+            room,
+            PAGE_BYTES,
+            full,
+            _numbers(held) if held is not None else None,
+        ]
         rows = await self._calls.call(self._sql.claim, arguments)
         member, armed, due_in = rows[0][11:14]
         workflows: dict[int, Claimed] = {}
@@ -240,10 +257,16 @@ class Store:
         arguments = [fence.owner, fence.number, fence.epoch, _texts(fence.known), status, outcome]
         return str((await link.call(self._sql.finish, arguments))[0][0])
 
-    async def _sleep_one(self, link: Link, sleep: tuple[Fence, str, str, float, bool]) -> Sleep:
-        fence, step, name, seconds, suspend = sleep
-        arguments = [fence.owner, fence.number, fence.epoch, _texts(fence.known), step, name, seconds, suspend]
+    async def _sleep_one(self, link: Link, message: tuple[Fence, str, str, float, bool], wait: bool = True) -> Sleep:
+        fence, step, name, seconds, suspend = message
+        arguments = [fence.owner, fence.number, fence.epoch, _texts(fence.known), step, name, seconds, suspend, wait]
         return Sleep(*(await link.call(self._sql.sleep, arguments))[0])
+
+    async def _sleep_many(
+        self, link: Link, messages: Sequence[tuple[Fence, str, str, float, bool]]
+    ) -> list[Sleep | None]:
+        answers = [await self._sleep_one(link, message, wait=False) for message in messages]
+        return [answer if answer.answer is not None else None for answer in answers]
 
 
 def checkpoint_arguments(fence: Fence, checkpoint: Checkpoint) -> list[object]:
@@ -298,7 +321,9 @@ class _Statements:
             return text.replace("$", schema).encode()
 
         self.start = call("select * from $.start_v1(%s::text[], %s::text[], %s::text[], %s::text[])")
-        self.claim = call("select * from $.claim_v1(%s::bigint, %s::text[], %s::text[], %s, %s, %s::boolean)")
+        self.claim = call(
+            "select * from $.claim_v1(%s::bigint, %s::text[], %s::text[], %s, %s, %s::boolean, %s::bigint[])"
+        )
         self.page = call("select * from $.page_v1(%s::bigint, %s::text, %s::integer)")
         self.release = call("select $.release_v1(%s::bigint, %s::bigint[], %s::integer[], %s::double precision[])")
         self.checkpoint = checkpoint_statement(schema)
@@ -308,7 +333,7 @@ class _Statements:
         )
         self.sleep = call(
             "select * from $.sleep_v1(%s::bigint, %s::bigint, %s::integer, %s::text[], %s, %s, %s::double precision,"
-            " %s::boolean)"
+            " %s::boolean, %s::boolean)"
         )
         self.recorded = call("select * from $.recorded_v1(%s::bigint, %s::text)")
         self.finish = call("select $.finish_v1(%s::bigint, %s::bigint, %s::integer, %s::text[], %s, %s)")
@@ -317,4 +342,5 @@ class _Statements:
         )
         self.outcomes = call("select * from $.await_v1(%s::bigint[])")
         self.cancel = call("select * from $.cancel_v1(%s::text)")
+        self.leave = call("select $.leave_v1(%s::bigint)")
         self.now = b"select extract(epoch from clock_timestamp())::double precision"

@@ -21,8 +21,9 @@ from .observer import Observer
 from .runtime import Runtime, WorkerOptions, log
 from .scope import numbering_task_factory
 from .sessions import Sessions
-from .store import Claimed, Store
+from .store import Claimed, Claims, Store
 
+_LET_GO = 5.0  # seconds that user code has for letting itself be cancelled
 _AFTER_ERROR = 1.0  # seconds before a workflow whose run broke inside the engine may be claimed again
 
 
@@ -117,7 +118,7 @@ class Worker:
         try:
             await self._live(runtime, membership)
         finally:
-            self._abandon()
+            await self._abandon()
             await membership.close()
             await store.close()
             await sessions.close()
@@ -139,6 +140,7 @@ class Worker:
         return None
 
     async def _live(self, runtime: Runtime, membership: Membership) -> None:
+        options = self.options
         keep = asyncio.create_task(membership.keep(runtime), name="duress lease")
         others = [
             asyncio.create_task(coroutine, name=name)
@@ -160,7 +162,9 @@ class Worker:
                 await _announce(runtime, observer.WORKER_LOST, {})
                 return
             await self._drain(runtime)
-            await membership.leave(runtime)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(options.lease):
+                    await runtime.store.leave(runtime.incarnation)
             await _announce(runtime, observer.WORKER_LEFT, {})
         finally:
             for task in (keep, stopping, *others):
@@ -182,7 +186,8 @@ class Worker:
                 continue
             await runtime.lease.wait()
             full = loop.time() >= next_full
-            claims = await runtime.store.claim(runtime.incarnation, options.queues, self._registry.names(), room, full)
+            held = sorted(self._running) if full else None
+            claims = await self._ask(runtime, room, held)
             if not claims.member:
                 await asyncio.Event().wait()  # the heartbeat learns it too, and ends us
             if full:
@@ -198,6 +203,21 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
+
+    async def _ask(self, runtime: Runtime, room: int, held: list[int] | None) -> Claims:
+        """Claim, and outlast what the server may say meanwhile (cancelled, out of space), but not a missing schema."""
+        failures = 0
+        while True:
+            try:
+                return await runtime.store.claim(
+                    runtime.incarnation, self.options.queues, self._registry.names(), room, held
+                )
+            except psycopg.ProgrammingError:
+                raise
+            except psycopg.Error as error:
+                failures += 1
+                log.warning("worker %s cannot claim: %s", self.name, error)
+                await asyncio.sleep(backoff(failures, self._entropy))
 
     async def _begin(self, runtime: Runtime, claimed: Claimed) -> None:
         definition = self._registry.get(claimed.name)
@@ -264,11 +284,17 @@ class Worker:
             if late:
                 await asyncio.wait(late, timeout=1.0)
 
-    def _abandon(self) -> None:
+    async def _abandon(self) -> None:
+        """Stop what still runs, without a trace, and wait until it has let go of its connections."""
+        tasks = [task for _, task in self._running.values()]
         for execution, task in self._running.values():
             execution.unwind("fenced")
             task.cancel()
         self._running.clear()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_LET_GO)
+            for task in late:
+                log.warning("%s does not let itself be cancelled", task.get_name())
 
     async def _name_blockers(self, runtime: Runtime) -> None:
         """Log who kept the event loop busy until the lease was in danger: nobody else can know."""

@@ -3,9 +3,11 @@
 -- The first row is a header (number is null): member says whether the worker may own anything at all; armed whether this
 -- call was the one that asked to be woken (then claim again: a start may have slipped in between); due_in the seconds until
 -- the next work is ready. A workflow's row has no step and carries the input as value; the rows of its checkpoints follow,
--- as many as fit in p_bytes (checkpoints says how many there are; page_v1 brings the rest).
+-- as many as fit in p_bytes (checkpoints says how many there are; page_v1 brings the rest). With p_held, the numbers that the
+-- worker runs, whatever else is its own is claimed anew: the answer to an earlier claim was lost on its way.
 create function {schema}.claim_v1(
-    p_owner bigint, p_queues text[], p_names text[], p_room integer, p_bytes integer, p_full boolean
+    p_owner bigint, p_queues text[], p_names text[], p_room integer, p_bytes integer, p_full boolean,
+    p_held bigint[]
 ) returns table (
     number bigint, id text, name text, epoch integer, takeovers integer, claimed_at double precision, checkpoints bigint,
     step text, kind text, failed boolean, value text, member boolean, armed boolean, due_in double precision
@@ -33,6 +35,15 @@ begin
         return;
     end if;
 
+    if p_held is not null then
+        with taken as (
+            update {schema}.live l set epoch = l.epoch + 1, claimed_at = clock_timestamp()
+            where l.owner = p_owner and l.number <> all (p_held)
+            returning l.number
+        )
+        select coalesce(array_agg(t.number order by t.number), '{}'), count(*) > 0 into v_taken, v_replays from taken t;
+    end if;
+
     for v_queue in
         select q.name, case when p_full then '-infinity' else q.floor end as floor
         from {schema}.queue q where q.name = any (p_queues) order by q.name
@@ -42,7 +53,7 @@ begin
             where l.queue = v_queue.name and l.owner is null and l.name = any (p_names)
               and l.ready_at >= v_queue.floor and l.ready_at <= v_now
             order by l.ready_at, l.number
-            limit p_room - cardinality(v_taken)
+            limit greatest(0, p_room - cardinality(v_taken))
             for update skip locked
         ), taken as (
             update {schema}.live l set owner = p_owner, epoch = l.epoch + 1, claimed_at = clock_timestamp()
@@ -129,7 +140,7 @@ begin
         order by l.number for update of l
     )
     update {schema}.live l
-    set owner = null, ready_at = coalesce(to_timestamp(h.ready_at), clock_timestamp())
+    set owner = null, ready_at = coalesce(to_timestamp(h.ready_at), clock_timestamp()), takeovers = 0
     from held h where l.number = h.number
     returning l.number;
 

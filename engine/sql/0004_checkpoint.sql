@@ -90,10 +90,11 @@ begin
     return v_written;
 end $$;
 
--- A durable sleep: its end is fixed by this clock, once. With p_suspend the workflow is handed back until then.
+-- A durable sleep: its end is fixed by this clock, once. With p_suspend the workflow is handed back until then. Answers as
+-- checkpoint_v1.
 create function {schema}.sleep_v1(
     p_owner bigint, p_number bigint, p_epoch integer, p_known text[],
-    p_step text, p_name text, p_seconds double precision, p_suspend boolean
+    p_step text, p_name text, p_seconds double precision, p_suspend boolean, p_wait boolean
 ) returns table (answer text, due_at double precision, now_at double precision)
 language plpgsql volatile
 as $$
@@ -101,12 +102,21 @@ declare
     v_now timestamptz := clock_timestamp();
     v_due double precision := extract(epoch from v_now)::double precision + p_seconds;
 begin
-    if p_suspend then
-        perform from {schema}.live l
-        where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch for no key update;
+    if p_suspend then  -- the stronger lock first
+        if p_wait then
+            perform from {schema}.live l
+            where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch for no key update;
+        else
+            perform from {schema}.live l
+            where l.number = p_number and l.owner = p_owner and l.epoch = p_epoch for no key update skip locked;
+            if not found then
+                return next;
+                return;
+            end if;
+        end if;
     end if;
     answer := {schema}.checkpoint_v1(
-        p_owner, p_number, p_epoch, p_known, p_step, p_name, 'sleep', false, to_json(v_due)::text, true);
+        p_owner, p_number, p_epoch, p_known, p_step, p_name, 'sleep', false, to_json(v_due)::text, p_wait);
     due_at := v_due;
     now_at := extract(epoch from v_now);
     if answer = 'already' then
@@ -114,7 +124,7 @@ begin
         from {schema}.checkpoint c where c.number = p_number and c.step = p_step collate "C";
     end if;
     if p_suspend and answer in ('written', 'already') then
-        update {schema}.live l set owner = null, ready_at = to_timestamp(due_at) where l.number = p_number;
+        update {schema}.live l set owner = null, ready_at = to_timestamp(due_at), takeovers = 0 where l.number = p_number;
     end if;
     return next;
 end $$;
