@@ -15,6 +15,7 @@ from duress.scenarios.history import CheckpointRow, Entry, Evidence, WorkflowRow
 
 OUTAGES = frozenset({"crash-backend", "restart-postgres"})  # all sessions of all workers are lost
 ENDING = frozenset({"kill-worker", "stop-worker"})  # the worker's process ends
+CLOCKS = 0.01  # seconds by which a moment of the history may be off on the database's clock
 # How a worker says that it let one workflow go.
 LETS_GO = {
     observer.FINISHED: "finished",
@@ -86,11 +87,6 @@ class Seen:
         if self.healed is not None:
             return self.healed
         return math.inf if self.kind in ENDING else self.effect if self.effect is not None else self.asked
-
-    @property
-    def disturbs_until(self) -> float:
-        """When whoever is left has nothing more to suffer from it: a worker that stays away is no trouble to others."""
-        return (self.effect or self.asked) if self.kind in ENDING else self.over
 
 
 class Reading:

@@ -10,9 +10,8 @@ from itertools import pairwise
 
 from duress.engine import observer
 from duress.scenarios.invariants.invariant import Invariant, Sighting, later, seconds
-from duress.scenarios.reading import ENDING, OUTAGES, Holding, Incarnation, Reading, Seen
+from duress.scenarios.reading import CLOCKS, ENDING, OUTAGES, Holding, Incarnation, Reading, Seen
 
-CLOCKS = 0.02  # seconds by which a moment of the history may be off on the database's clock
 REAPED = 2.0  # seconds from a process's unplanned end until the harness has surely seen it
 PATIENCE = 1.0  # seconds, beside the lease, after which a stale owner's work must be in other hands
 
@@ -129,9 +128,15 @@ def _may_be_over(reading: Reading, owner: Holding, moment_at: float) -> bool:
         return True  # suspended, perhaps, and ended before it could say so
     incarnation = reading.incarnations[owner.incarnation]
     process = incarnation.process
-    if incarnation.gone <= moment or process.ended - REAPED <= moment:
+    if incarnation.gone <= moment:
         return True
-    return any(_may_have_ended(fault, reading, incarnation, moment) for fault in reading.faults)
+    if any(_may_have_ended(fault, reading, incarnation, moment) for fault in reading.faults):
+        return True
+    ended_on_purpose = any(
+        fault.kind in ENDING and fault.worker == process.worker and process.began <= fault.asked <= process.ended
+        for fault in reading.faults
+    )
+    return not ended_on_purpose and process.ended - REAPED <= moment
 
 
 def _may_have_ended(fault: Seen, reading: Reading, incarnation: Incarnation, moment: float) -> bool:
@@ -186,12 +191,16 @@ def _let_go_before(reading: Reading, held: Holding, pause: Seen) -> bool:
 
 
 def _others_healthy(reading: Reading, pause: Seen, deadline: float) -> bool:
-    """Whether, but for this pause, nothing was wrong until the deadline, and another worker was there all the time."""
-    assert pause.effect is not None
-    if any(one is not pause and one.asked <= deadline and one.disturbs_until >= pause.asked for one in reading.faults):
+    """Whether, but for this pause, nothing went wrong until the deadline, and another worker was well all the time.
+
+    A fault that strikes another worker in between may strike it just when it takes over.
+    """
+    others = [one for one in reading.faults if one is not pause and one.asked <= deadline and one.over >= pause.asked]
+    if any(one.kind in OUTAGES or one.asked >= pause.asked - CLOCKS for one in others):
         return False
+    struck = {one.worker for one in (*others, pause)}
     return any(
-        one.worker != pause.worker and one.joined <= pause.asked and one.gone > deadline
+        one.worker not in struck and one.joined <= pause.asked and one.gone > deadline
         for one in reading.incarnations.values()
     )
 

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from duress.engine import observer
+from duress.scenarios import history
 from duress.scenarios.history import CheckpointRow, Entry
 from duress.scenarios.invariants.invariant import Invariant, Sighting, later, seconds
-from duress.scenarios.reading import Reading
+from duress.scenarios.reading import CLOCKS, Reading
 
 # A step that was answered in this claim; the next may start.
 DURABLE = frozenset({observer.CHECKPOINTED, observer.REPLAYED})
@@ -126,70 +127,59 @@ def effect_once(reading: Reading) -> Iterator[Sighting]:
 
 
 def same_key(reading: Reading) -> Iterator[Sighting]:
+    attempts: dict[tuple[str, str], list[Entry]] = defaultdict(
+        list
+    )  # (workflow, step) → bodies, and requests of bodies
+    for entry in reading.evidence.history:
+        if entry.name in (observer.STARTED, history.RECEIVED):
+            attempts[entry.facts["workflow"], entry.facts["step"]].append(entry)
     owners: dict[str, tuple[str, str]] = {}  # key → (workflow, step)
-    applied: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for (id_, step), requests in reading.received.items():
-        keys = list(dict.fromkeys(entry.facts["key"] for entry in requests))
-        yield from _one_key(id_, step, keys, len(requests), [entry.facts["epoch"] for entry in requests])
-        for key in keys:
-            if owners.setdefault(key, (id_, step)) != (id_, step):
-                other = owners[key]
-                yield Sighting(
-                    id_, f"Step {step} of {id_} and step {other[1]} of {other[0]} sent the same key {key!r}."
-                )
-        applied[id_, step] = [entry.facts["key"] for entry in requests if entry.facts["applied"]]
-        if len(applied[id_, step]) != 1 and len(keys) == 1:
+    for (id_, step), carriers in attempts.items():
+        requests = [entry for entry in carriers if entry.name == history.RECEIVED]
+        keys = sorted({entry.facts["key"] for entry in carriers})
+        if len(keys) > 1:
+            epochs = ", ".join(str(epoch) for epoch in sorted({entry.facts["epoch"] for entry in carriers}))
             yield Sighting(
                 id_,
-                f"The receiver applied step {step} of {id_} {len(applied[id_, step])} times in {len(requests)} attempts"
-                f" under the key {keys[0]!r}.",
+                f"The attempts of step {step} of {id_} (epochs {epochs}) carried {len(keys)} keys:"
+                f" {', '.join(map(repr, keys[:3]))}.",
             )
-    for id_, entries in reading.entries.items():
-        bodies: dict[str, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            if entry.name == observer.STARTED:
-                bodies[entry.facts["step"]].append(entry)
-        for step, started in bodies.items():
-            if (id_, step) not in reading.received:
-                keys = list(dict.fromkeys(entry.facts["key"] for entry in started))
-                yield from _one_key(id_, step, keys, len(started), [entry.facts["epoch"] for entry in started])
-
-
-def _one_key(id_: str, step: str, keys: list[str], attempts: int, epochs: list[int]) -> Iterator[Sighting]:
-    if len(keys) > 1:
-        under = ", ".join(str(epoch) for epoch in sorted(set(epochs)))
-        yield Sighting(
-            id_,
-            f"The {attempts} attempts of step {step} of {id_} (epochs {under}) carried {len(keys)} keys:"
-            f" {', '.join(map(repr, keys[:3]))}.",
-        )
+        for key in keys:
+            other = owners.setdefault(key, (id_, step))
+            if other != (id_, step):
+                yield Sighting(
+                    id_, f"Step {step} of {id_} and step {other[1]} of {other[0]} have the same key {key!r}."
+                )
+        applied = sum(entry.facts["applied"] for entry in requests)
+        if requests and applied != 1 and len(keys) == 1:
+            yield Sighting(
+                id_,
+                f"The receiver applied step {step} of {id_} {applied} times in {len(requests)} attempts under the key"
+                f" {keys[0]!r}.",
+            )
 
 
 def ordered(reading: Reading) -> Iterator[Sighting]:
+    """Asks the rows, not the workers' word that a checkpoint is durable: that word is what may be wrong."""
     for id_, entries in reading.entries.items():
         mentioned = {entry.facts["step"] for entry in entries if entry.facts.get("step")}
-        answered: dict[tuple[str, int], set[str]] = defaultdict(set)  # (source, epoch) → steps
         for entry in entries:
-            claim = entry.source, entry.facts["epoch"]
-            if entry.name in DURABLE:
-                answered[claim].add(entry.facts["step"])
-            elif entry.name == observer.STARTED:
-                path, ordinal = place(entry.facts["step"])
-                before = (f"{path}{number}" for number in range(1, ordinal))
-                missing = [step for step in before if step in mentioned and step not in answered[claim]]
-                for step in missing:
-                    if not _durable_by(reading, id_, step, entry.at):
-                        yield Sighting(
-                            id_,
-                            f"The body of {_step(entry)} started under epoch {entry.facts['epoch']} {seconds(entry.at)}"
-                            f" ({entry.source}), before the checkpoint of step {step} was durable.",
-                        )
-                        break
+            if entry.name != observer.STARTED:
+                continue
+            path, ordinal = place(entry.facts["step"])
+            before = (f"{path}{number}" for number in range(1, ordinal))
+            late = [step for step in before if step in mentioned and not _durable_by(reading, id_, step, entry.at)]
+            if late:
+                yield Sighting(
+                    id_,
+                    f"The body of {_step(entry)} started under epoch {entry.facts['epoch']} {seconds(entry.at)}"
+                    f" ({entry.source}), before the checkpoint of step {late[0]} was durable.",
+                )
 
 
 def _durable_by(reading: Reading, id_: str, step: str, moment: float) -> bool:
     row = reading.row(id_, step)
-    return row is not None and reading.at(row.at) <= moment
+    return row is not None and reading.at(row.at) <= moment + CLOCKS
 
 
 def same_path(reading: Reading) -> Iterator[Sighting]:
