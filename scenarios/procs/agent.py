@@ -1,0 +1,65 @@
+"""The observer within a worker process: it tells the harness each engine point before the engine goes on.
+
+Sending blocks, so whatever was sent is in the kernel before the next line of the engine runs: a SIGKILL cannot take it
+back. At an armed point the whole process stops (its heartbeat too) until the harness answers.
+"""
+
+import contextlib
+import os
+import socket
+import time
+
+import msgspec
+
+from duress.scenarios.procs.deathbed import PARENT_GONE
+from duress.scenarios.procs.wire import LINE_LIMIT, Armed, Go, Orders, Reported
+
+
+class Agent:
+    """An engine observer that writes to the socket inherited from the harness."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(True)
+        self._socket = connection
+        self._unread = b""
+        self._encode = msgspec.json.Encoder().encode
+        self._decode_go = msgspec.json.Decoder(Go).decode
+        self._armed: tuple[Armed, ...] = ()
+
+    def orders(self) -> Orders:
+        """Wait for the harness's first word."""
+        orders = msgspec.json.decode(self._line(), type=Orders)
+        self._armed = orders.armed
+        return orders
+
+    def point(self, name: str, facts: dict[str, str | int | float | bool | None]) -> None:
+        """Report a point; at an armed one, return only after the harness has answered."""
+        held = any(armed.matches(name, facts.get("name")) for armed in self._armed)
+        self._send(self._encode(Reported(at=time.monotonic(), name=name, facts=facts, held=held)) + b"\n")
+        if held:
+            self._armed = self._decode_go(self._line()).armed
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._socket.sendall(line)
+        except OSError:
+            _leave()
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._unread:
+            try:
+                received = self._socket.recv(65536)
+            except OSError:
+                received = b""
+            if not received or len(self._unread) > LINE_LIMIT:
+                _leave()
+            self._unread += received
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+
+def _leave() -> None:
+    """Nobody is left to work for. At once: a worker that tidied up would change what its successors see."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"the harness is gone\n")
+    os._exit(PARENT_GONE)

@@ -1,0 +1,130 @@
+"""The plan at work: pulls each trigger at its moment, has the fault injected, and keeps what became of it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from duress.faults.injectors.injection import Injection
+from duress.faults.injectors.procs import ProcsInjector
+from duress.faults.plan import AtTime, Event, KillWorker, Plan, StopWorker, describe, kind
+from duress.scenarios import history
+from duress.scenarios.procs.crew import Crew
+from duress.scenarios.procs.recorder import Recorder
+from duress.scenarios.procs.triggers import Triggers
+from duress.scenarios.procs.wire import Reported
+
+VICTIM_BOUND = 3.0  # seconds that a timed fault waits for a victim with work in flight
+LOOK_AGAIN = 0.01  # seconds
+
+
+@dataclass(slots=True)
+class Strike:
+    """One planned fault. Times are CLOCK_MONOTONIC."""
+
+    event: Event
+    worker: int | None
+    injection: Injection | None = None
+    why_not: str = "its trigger never came"
+
+    @property
+    def fired(self) -> bool:
+        return self.injection is not None and self.injection.fired
+
+
+class Strikes:
+    """All faults of one run. Give `held` to the crew, run `timed` beside the workload, and `settle` at the end."""
+
+    def __init__(self, plan: Plan, recorder: Recorder) -> None:
+        self.triggers = Triggers(plan)
+        self.all = [Strike(event, event.worker) for event in plan.events]
+        self._recorder = recorder
+        self._crew: Crew | None = None
+        self._injector: ProcsInjector | None = None
+        self._follows: list[asyncio.Task[None]] = []
+        self._struck: set[int] = set()  # workers that suffer a fault now
+        self._closed = False
+
+    def attach(self, crew: Crew, injector: ProcsInjector) -> None:
+        self._crew, self._injector = crew, injector
+
+    @property
+    def used_up(self) -> bool:
+        """Every planned fault has had its chance, and none is still in effect."""
+        pulled = all(strike.injection is not None for strike in self.all)
+        return (pulled or self._closed) and all(follow.done() for follow in self._follows)
+
+    def close(self) -> None:
+        """No trigger is pulled any more."""
+        self._closed = True
+
+    async def held(self, worker: int, report: Reported) -> None:
+        """A worker stands still at an armed point; returns when it may go on."""
+        for index, event in self.triggers.reached(worker, report.name, report.facts.get("name")):
+            if not self._closed:
+                await self._strike(index, event, worker)
+
+    async def timed(self) -> None:
+        """Pull the triggers that are moments; the workload begins now."""
+        async with asyncio.TaskGroup() as events:
+            for index, event in self.triggers.timed:
+                events.create_task(self._at_time(index, event))
+
+    async def settle(self) -> None:
+        """Heal what is still in effect, and wait until everything has healed."""
+        self.close()
+        for strike in self.all:
+            if strike.injection is not None:
+                await strike.injection.heal()
+        await asyncio.gather(*self._follows)
+
+    async def _at_time(self, index: int, event: Event) -> None:
+        assert isinstance(event.trigger, AtTime)
+        await asyncio.sleep(event.trigger.seconds - self._recorder.now())
+        worker = await self._victim(event)
+        if not self._closed:
+            await self._strike(index, event, worker)
+
+    async def _victim(self, event: Event) -> int:
+        """The worker to strike: with work in flight, so that the fault matters, if that comes soon enough."""
+        deadline = self._recorder.now() + VICTIM_BOUND
+        while True:
+            worker = self._busiest(event.worker)
+            if worker is not None and (self._recorder.in_flight(worker) or self._recorder.now() >= deadline):
+                return worker
+            if self._recorder.now() >= deadline or self._closed:
+                return event.worker or 0  # the injector says what is wrong with it
+            await asyncio.sleep(LOOK_AGAIN)
+
+    def _busiest(self, wanted: int | None) -> int | None:
+        assert self._crew is not None
+        candidates = [number for number in self._crew.alive() if wanted in (number, None)]
+        free = [number for number in candidates if number not in self._struck] if wanted is None else candidates
+        return max(free, key=lambda number: (self._recorder.in_flight(number), -number), default=None)
+
+    async def _strike(self, index: int, event: Event, worker: int) -> None:
+        assert self._crew is not None and self._injector is not None
+        strike = self.all[index]
+        strike.worker = worker
+        self._struck.add(worker)
+        if isinstance(event.fault, KillWorker | StopWorker):
+            self._crew.expect_end(worker)
+        strike.injection = await self._injector.inject(event, worker)
+        self._follows.append(asyncio.create_task(self._follow(index, strike, worker), name=describe(event)))
+
+    async def _follow(self, index: int, strike: Strike, worker: int) -> None:
+        """Enter the fault in the history, as far as it is known, when it is over."""
+        assert strike.injection is not None
+        facts = {"index": index, "kind": kind(strike.event.fault), "worker": worker}
+        try:
+            await strike.injection.done()
+        finally:
+            self._struck.discard(worker)
+            self._enter(history.FAULT_ASKED, facts, strike.injection.asked)
+            effect = {**facts, "confirmed_by": strike.injection.confirmed_by}
+            self._enter(history.FAULT_EFFECT, effect, strike.injection.effect)
+            self._enter(history.FAULT_HEALED, facts, strike.injection.healed)
+            if not strike.fired:
+                strike.why_not = strike.injection.reason or "it took no effect"
+
+    def _enter(self, name: str, facts: dict[str, object], at: float | None) -> None:
+        if at is not None:
+            self._recorder.add("harness", name, facts, at)

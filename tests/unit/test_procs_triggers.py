@@ -1,0 +1,51 @@
+"""A point trigger is pulled exactly at its occurrence, by its worker, once in a run, over all incarnations."""
+
+from duress.faults.plan import AtPoint, AtTime, Event, KillWorker, Plan
+from duress.scenarios.procs.triggers import Triggers
+from duress.scenarios.procs.wire import Armed
+
+
+def at(point: str, occurrence: int = 1, step: str | None = None, worker: int | None = None) -> Event:
+    return Event(trigger=AtPoint(point=point, occurrence=occurrence, step=step), fault=KillWorker(), worker=worker)
+
+
+def test_the_third_occurrence_is_the_third_of_that_worker_and_step() -> None:
+    event = at("step.checkpointing", 3, "charge", worker=1)
+    triggers = Triggers(Plan(events=(event,)))
+    arrivals = [(0, "charge"), (1, "charge"), (1, "debit"), (1, "charge"), (0, "charge"), (0, "charge"), (1, "charge")]
+    pulled = [triggers.reached(worker, "step.checkpointing", step) for worker, step in arrivals]
+    assert pulled == [[], [], [], [], [], [], [(0, event)]]
+    assert triggers.reached(1, "step.checkpointing", "charge") == []
+
+
+def test_without_a_worker_the_first_to_reach_its_own_count_pulls_it() -> None:
+    event = at("workflow.claimed", 2)
+    triggers = Triggers(Plan(events=(event,)))
+    assert triggers.reached(0, "workflow.claimed", None) == []
+    assert triggers.reached(1, "workflow.claimed", None) == []
+    assert triggers.reached(1, "workflow.claimed", None) == [(0, event)]
+    assert triggers.reached(0, "workflow.claimed", None) == []
+
+
+def test_workers_are_armed_only_for_what_is_still_to_come() -> None:
+    plan = Plan(
+        events=(
+            at("step.started", step="charge", worker=0),
+            at("step.started", worker=1),
+            Event(trigger=AtTime(seconds=1.0), fault=KillWorker()),
+        )
+    )
+    triggers = Triggers(plan)
+    assert triggers.armed_for(0) == (Armed("step.started", "charge"),)
+    assert triggers.armed_for(1) == (Armed("step.started"),)
+    assert triggers.armed_for(2) == ()
+    triggers.reached(0, "step.started", "charge")
+    assert triggers.armed_for(0) == ()
+    assert [index for index, _ in triggers.timed] == [2]
+
+
+def test_two_events_at_one_point_are_both_pulled() -> None:
+    first, second = at("step.ended", 1, worker=0), at("step.ended", 2, worker=0)
+    triggers = Triggers(Plan(events=(first, second)))
+    assert triggers.reached(0, "step.ended", "debit") == [(0, first)]
+    assert triggers.reached(0, "step.ended", "charge") == [(1, second)]
