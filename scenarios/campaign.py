@@ -1,0 +1,229 @@
+"""Many runs of one scenario in one world, judged.
+
+Each seed has its plan, drawn from it or given, which is written down before its run begins. A run in which the harness
+itself fails ends the campaign; what was found before is kept.
+"""
+
+import asyncio
+import dataclasses
+import os
+import platform
+import random
+import shlex
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from duress.faults import planfile
+from duress.faults.bounds import Bounds, Place
+from duress.faults.generate import generate
+from duress.faults.plan import OUTAGES, Plan, kind_of
+from duress.scenarios import evidencefile, measure, verdict
+from duress.scenarios.procs.ground import ProcsGround, Work, open_ground
+from duress.scenarios.result import Campaign, Run, Violation
+from duress.scenarios.spans import spans
+from duress.scenarios.spec import Scenario
+
+HARMFUL = frozenset(kind_of(fault) for fault in OUTAGES)  # to a server that is not ours
+MOST_EVENTS = 6  # faults in one drawn plan
+RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be run."""
+
+    work: Work
+    seeds: Sequence[int]
+    plan: Plan | None  # for every seed; None: drawn
+    kinds: Mapping[str, float]  # kinds of faults to draw from → weight; none: runs without faults
+    places: Sequence[Place]  # engine points to aim them at
+    out: Path
+    jobs: int = 1
+    repeat: Sequence[str] = ()  # further words of the command that repeats a run
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.work.scenario
+
+
+class Watcher(Protocol):
+    """Hears how a campaign goes."""
+
+    def began(self, seed: int) -> None: ...
+    def ended(self, run: Run) -> None: ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A campaign, and the failures of the harness itself: (seed, traceback)."""
+
+    campaign: Campaign
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+
+async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
+    """Run every seed. Raises what makes all of it impossible: ServerError, DatabaseUnusable."""
+    started_at, began = time.time(), time.monotonic()
+    waiting = iter(order.seeds)
+    runs: dict[int, Run] = {}
+    failures: list[tuple[int, str]] = []
+    versions: list[str] = []
+
+    async def lane() -> None:
+        async with open_ground(order.work) as ground:
+            versions.append(ground.postgres)
+            for seed in waiting:
+                if failures:
+                    break
+                watcher.began(seed)
+                try:
+                    runs[seed] = await one_run(order, ground, seed, with_spans=len(runs) < RUNS_WITH_SPANS)
+                except Exception:  # noqa: BLE001  # whatever it was, what the other runs found is kept
+                    failures.append((seed, traceback.format_exc()))
+                    break
+                watcher.ended(runs[seed])
+            lost = await ground.lost_in_transaction()
+            for seed in lost.keys() & runs.keys():
+                runs[seed] = msgspec.structs.replace(runs[seed], lost_in_transaction=lost[seed])
+
+    await _side_by_side(lane, min(order.jobs, len(order.seeds)))
+    judged = [runs[seed] for seed in order.seeds if seed in runs]
+    decided, reasons = verdict.of_campaign(judged)
+    broken = tuple(f"the harness failed at seed {seed}: {text.strip().splitlines()[-1]}" for seed, text in failures)
+    campaign = Campaign(
+        scenario=order.work.reference,
+        world="procs",
+        canary=order.work.canary,
+        workers=order.work.settings.workers,
+        started_at=started_at,
+        seconds=time.monotonic() - began,
+        duress=_version(),
+        python=platform.python_version(),
+        postgres=versions[0] if versions else "",
+        machine=f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}",
+        settings=_settings(order),
+        verdict="inconclusive" if failures and decided == "pass" else decided,
+        reasons=(*broken, *reasons),
+        not_covered=_not_covered(order, judged),
+        runs=tuple(judged),
+    )
+    return Outcome(campaign, failures)
+
+
+async def one_run(order: Order, ground: ProcsGround, seed: int, *, with_spans: bool) -> Run:
+    """Run one seed, judge it, and write down what is needed to repeat and to understand it."""
+    from duress.scenarios.invariants import judge
+    from duress.scenarios.recovery import recoveries
+
+    plan = order.plan if order.plan is not None else draw(order, seed)
+    plan_file = order.out / f"seed-{seed}.plan.json"
+    planfile.save(plan, plan_file)
+    observed = await ground.observe(seed, plan)
+    evidence = observed.evidence
+    findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
+    repeat = reproduce(order, seed, plan_file)
+    violations = tuple(
+        Violation(
+            invariant=finding.invariant, title=finding.title, seed=seed, message=finding.message, reproduce=repeat
+        )
+        for finding in findings
+    )
+    doubts = verdict.doubts_of(observed)
+    decided = verdict.of_run(bool(violations), doubts)
+    if decided != "pass":
+        evidencefile.save(evidence, order.out / f"seed-{seed}.history.jsonl")
+    else:
+        shutil.rmtree(order.work.logs / f"seed-{seed}")  # they are about what went wrong
+    moments = measure.progress(evidence)
+    return Run(
+        seed=seed,
+        verdict=decided,
+        reasons=doubts,
+        seconds=observed.seconds,
+        workflows=len(evidence.final.workflows),
+        checkpoints=len(evidence.final.checkpoints),
+        bodies_rerun=measure.bodies_rerun(evidence),
+        attempts_without_checkpoint=measure.attempts_without_checkpoint(evidence),
+        ambiguous_commits=measure.ambiguous_commits(evidence),
+        stalls=measure.stalls(moments),
+        faults=tuple(
+            msgspec.structs.replace(record, recovery=recovery)
+            for record, recovery in zip(observed.faults, recoveries(evidence, len(observed.faults)), strict=True)
+        ),
+        violations=violations,
+        progress=moments,
+        spans=spans(evidence) if with_spans or decided != "pass" else (),
+        plan=plan_file.name,
+        reproduce=repeat,
+    )
+
+
+def draw(order: Order, seed: int) -> Plan:
+    """The plan of a seed: the same for the same seed, kinds and workers."""
+    if not any(order.kinds.values()):
+        return Plan()
+    settings = order.work.settings
+    bounds = Bounds(
+        workers=settings.workers,
+        lease=settings.lease,
+        kinds=order.kinds,
+        places=tuple(order.places),
+        most_events=MOST_EVENTS,
+    )
+    return generate(random.Random(f"plan {seed}"), bounds)
+
+
+def reproduce(order: Order, seed: int, plan_file: Path) -> str:
+    """The one line that repeats a run."""
+    words = ["duress", "run", order.work.reference, "--world", "procs", "--seed", str(seed)]
+    words += ["--workers", str(order.work.settings.workers)]
+    if order.work.canary is not None:
+        words += ["--canary", order.work.canary]
+    return shlex.join([*words, *order.repeat, "--plan", os.path.relpath(plan_file)])
+
+
+async def _side_by_side(lane: Callable[[], Coroutine[None, None, None]], count: int) -> None:
+    """Run so many lanes; the first failure ends all, and none is left."""
+    lanes = [asyncio.create_task(lane()) for _ in range(count)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for one in lanes:
+            one.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("duress")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
+    """What a reader must know to compare two campaigns."""
+    chosen = {f"option {name}": value for name, value in sorted(order.work.options.items())}
+    weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
+    return {**dataclasses.asdict(order.work.settings), "jobs": order.jobs, **chosen, **weights}
+
+
+def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
+    """What a reader might think was tested, and was not."""
+    seen = {record.kind for run in runs for record in run.faults if record.fired}
+    missing = [
+        f"{kind}: allowed by the scenario, but it did not fire in this campaign"
+        for kind in sorted(order.scenario.faults.keys() - seen)
+    ]
+    if order.work.dsn is None:
+        missing.append("loss of power: the server runs with fsync off, in memory where possible")
+    missing.append("networks: nothing between the workers and PostgreSQL was delayed, cut or partitioned")
+    missing.append("clocks: all workers share the clock of one machine")
+    return tuple(missing)
