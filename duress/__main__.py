@@ -1,0 +1,5 @@
+"""`python -m duress` is `duress`."""
+
+from duress.cli import main
+
+main()

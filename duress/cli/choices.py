@@ -1,0 +1,106 @@
+"""What the options of `duress run` mean, checked before anything is started. All raise click.UsageError."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from duress.engine import observer
+from duress.faults import planfile
+from duress.faults.bounds import USUAL_PLACES, Place
+from duress.faults.injectors.procs import refuse
+from duress.faults.plan import KINDS, Plan, PlanError
+from duress.scenarios.campaign import HARMFUL
+from duress.scenarios.canaries import Canary, canaries
+from duress.scenarios.spec import Scenario
+
+POINTS = frozenset(
+    value
+    for name, value in vars(observer).items()
+    if name.isupper() and isinstance(value, str) and "client." not in value
+)
+
+
+def parse_faults(value: object) -> str:
+    """Kinds separated by commas; a list in pyproject.toml."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def chosen_plan(path: Path | None, workers: int, *, own_server: bool) -> Plan | None:
+    """The plan in a file; the error names the file, the field, and what would be right."""
+    if path is None:
+        return None
+    try:
+        plan = planfile.load(path, workers=workers, points=POINTS)
+        refuse(plan, own_server=own_server)
+    except PlanError as error:
+        raise click.UsageError(str(error)) from error
+    return plan
+
+
+def chosen_kinds(
+    scenario: Scenario, canary: Canary | None, wanted: str | None, *, own_server: bool
+) -> Mapping[str, float]:
+    """Kind → weight. What would harm a user's own server is refused if it was asked for, else left out."""
+    allowed = dict(scenario.faults)
+    if wanted is None:
+        drawn = canary.faults if canary is not None and canary.faults else allowed
+        return {kind: weight for kind, weight in drawn.items() if own_server or kind not in HARMFUL}
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if names == ["none"]:
+        return {}
+    for name in names:
+        if name not in KINDS:
+            raise click.UsageError(
+                f"--faults: {name!r} is no kind of fault{_hint(name, KINDS)}. There is: {', '.join(KINDS)}, none."
+            )
+        if name not in allowed:
+            raise click.UsageError(
+                f"--faults: scenario {scenario.name} does not allow {name}; it allows {', '.join(allowed)}."
+            )
+        if name in HARMFUL and not own_server:
+            raise click.UsageError(
+                f"--faults: {name} would take down the server that --dsn names, for everybody; leave it out, or run"
+                " without --dsn on a private server"
+            )
+    if not names:
+        raise click.UsageError("--faults is empty; name kinds separated by commas, or none")
+    return {name: allowed[name] for name in names}
+
+
+def chosen_places(scenario: Scenario, canary: Canary | None) -> Sequence[Place]:
+    """Where faults are aimed at: the usual places and the scenario's, unless the canary says where it shows."""
+    if canary is not None and canary.places:
+        return canary.places
+    return (*USUAL_PLACES, *scenario.places)
+
+
+def chosen_options(scenario: Scenario, sizes: Sequence[str]) -> Mapping[str, int]:
+    """The scenario's sizes with those of `--set NAME=N`."""
+    options = dict(scenario.options)
+    for size in sizes:
+        name, _, value = size.partition("=")
+        if name not in options:
+            known = ", ".join(f"{key}={default}" for key, default in options.items()) or "no sizes"
+            raise click.UsageError(f"--set {size}: scenario {scenario.name} has {known}")
+        if not value.isdecimal() or int(value) < 1:
+            raise click.UsageError(f"--set {size}: {name} must be a whole number from 1")
+        options[name] = int(value)
+    return options
+
+
+def chosen_canary(reference: str, name: str | None) -> Canary | None:
+    """A canary of the scenario."""
+    if name is None:
+        return None
+    known = canaries(reference)
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise click.UsageError(f"--canary: {reference} has no canary {name!r}{_hint(name, known)}. There is: {listed}")
+    return known[name]
+
+
+def _hint(name: str, known: object) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)  # type: ignore[call-overload]
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,21 @@
+"""Exit codes, and which of several counts."""
+
+from collections.abc import Iterable
+from typing import Final
+
+PASS: Final = 0
+VIOLATED: Final = 1
+USAGE: Final = 2
+HARNESS_FAILED: Final = 3
+INCONCLUSIVE: Final = 4
+NOTHING_SELECTED: Final = 5
+LIMIT_MISSED: Final = 6
+INTERRUPTED: Final = 130
+
+OF_VERDICT: Final = {"pass": PASS, "fail": VIOLATED, "inconclusive": INCONCLUSIVE}
+_ORDER: Final = (USAGE, INTERRUPTED, VIOLATED, HARNESS_FAILED, LIMIT_MISSED, INCONCLUSIVE, NOTHING_SELECTED, PASS)
+
+
+def first_of(codes: Iterable[int]) -> int:
+    """The code that counts; PASS if there is none."""
+    return min(codes, key=_ORDER.index, default=PASS)
