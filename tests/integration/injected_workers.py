@@ -25,7 +25,9 @@ child = subprocess.Popen(["sleep", "600"])  # of the same process group
 def leave(*_):
     child.kill()
     os._exit(0)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if manners == "stubborn" else leave)
+def slowly(*_):
+    threading.Timer(0.3, leave).start()
+signal.signal(signal.SIGTERM, {"polite": leave, "slow": slowly, "stubborn": signal.SIG_IGN}[manners])
 threading.Thread(target=lambda: (sys.stdin.read(), leave()), daemon=True).start()  # ends with whoever started it
 while True:
     try:
@@ -56,7 +58,7 @@ class Workers:
 
     server: Server | None
     dsn: str
-    manners: str = "polite"
+    manners: str = "polite"  # what they do at SIGTERM: end ("polite"), end after 0.3 s ("slow"), nothing ("stubborn")
     processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     incarnations: dict[int, int] = field(default_factory=dict)
     respawned: list[int] = field(default_factory=list)

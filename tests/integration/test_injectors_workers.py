@@ -3,11 +3,13 @@
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from injected_workers import held, now, state, struck, until
 
+from duress.faults.observe import ProcessWatch
 from duress.faults.plan import KillWorker, PauseWorker, StopWorker
 from duress.faults.postgres import Server
 
@@ -157,6 +159,17 @@ def test_a_worker_that_ignores_sigterm_was_not_stopped(server: Server, tmp_path:
     asyncio.run(run())
 
 
+def test_leaving_does_not_wait_for_a_worker_to_drain(server: Server, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with struck(server, tmp_path, manners="stubborn", drain=600) as (_, injector, _ready):
+            injection = await injector.inject(now(StopWorker()), 0)
+            async with asyncio.timeout(10):
+                await injection.heal()
+            assert not injection.fired
+
+    asyncio.run(run())
+
+
 def test_a_worker_killed_while_it_drains_was_not_stopped_and_comes_back_once(server: Server, tmp_path: Path) -> None:
     async def run() -> None:
         async with struck(server, tmp_path, manners="stubborn") as (workers, injector, _):
@@ -173,8 +186,9 @@ def test_a_worker_killed_while_it_drains_was_not_stopped_and_comes_back_once(ser
 
 def test_a_worker_ended_by_two_faults_at_once_comes_back_once(server: Server, tmp_path: Path) -> None:
     async def run() -> None:
-        async with struck(server, tmp_path) as (workers, injector, _):
-            stops = [await injector.inject(now(StopWorker(restart_after=0.1)), 0) for _ in range(2)]
+        async with struck(server, tmp_path, manners="slow") as (workers, injector, _):
+            event = now(StopWorker(restart_after=0.1))
+            stops = await asyncio.gather(injector.inject(event, 0), injector.inject(event, 0))
             await injector.settle()
             assert all(stop.healed is not None for stop in stops)
             assert workers.respawned == [0]
@@ -233,3 +247,12 @@ def test_a_signal_that_is_not_sent_is_not_a_fault(
             assert workers.respawned == []
 
     asyncio.run(run())
+
+
+def test_another_process_with_its_number_is_not_the_one_that_was_watched() -> None:
+    watch = ProcessWatch(os.getpid())
+    assert watch.running() and not watch.gone()
+    assert watch._first is not None
+    watch._first = replace(watch._first, started=watch._first.started - 1)
+    assert watch.state() is None
+    assert watch.running() is watch.stopped() is None
