@@ -30,13 +30,12 @@ demo: $(READY)
 test: $(READY)
 	@$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-check: $(READY)
+check: $(READY) $(CHECK_VENV)/.ready
 	$(RUN) -m ruff format --check .
-	$(RUN) -m ruff check .
+	$(RUN) -m ruff check --output-format concise .
 	$(VENV)/bin/lint-imports
 	@rm -rf $(DIST) && $(RUN) -m build --no-isolation --outdir $(DIST) . > build.log 2>&1 || { cat build.log; exit 1; }
 	@rm -f build.log
-	@test -x $(CHECK_VENV)/bin/mypy || { $(PYTHON) -m venv $(CHECK_VENV) && $(CHECK_VENV)/bin/python $(PIP) install --require-hashes -r requirements.lock; }
 	@$(CHECK_VENV)/bin/python $(PIP) install --no-deps --force-reinstall $(DIST)/*.whl
 	cd $(CHECK_VENV) && bin/python -m mypy --config-file ../../pyproject.toml -p duress
 
@@ -59,3 +58,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(RUN) $(PIP) install --require-hashes -r requirements.lock
 	@$(RUN) $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(READY)
+
+# The environment of its own that the wheel is installed and type-checked in.
+$(CHECK_VENV)/.ready: requirements.lock
+	@$(PYTHON) -m venv $(CHECK_VENV)
+	@$(CHECK_VENV)/bin/python $(PIP) install --require-hashes -r requirements.lock
+	@touch $@

@@ -86,9 +86,9 @@ class Guard:
         """Signal a program that we started; False if it has ended."""
         return bool(self._ask({"do": "signal", "pid": pid, "signal": int(number)})["sent"])
 
-    def settle(self, timeout: float) -> list[int]:
-        """Wait until nothing that was started is left, orphans included; the pids that remain after `timeout` s."""
-        return [int(pid) for pid in self._ask({"do": "settle", "timeout": timeout})["left"]]
+    def settle(self, timeout: float) -> None:
+        """Wait until nothing that was started is left, orphans included; what remains after `timeout` s is killed."""
+        self._ask({"do": "settle", "timeout": timeout})
 
     def close(self) -> None:
         """End all and wait for it; may be called twice. A forked child of the owner only lets go of its copy."""

@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn
 FOLDER_PREFIX: Final = "duress-"
 LOCK_NAME: Final = "lock"
 OWNER_CHECK_S: Final = 0.25  # a forked child of the owner may hold the socket open: then only our parent's id tells
-QUIT_S: Final = 0.7  # how long the postmaster may take to end in order, which also frees its shared memory
+QUIT_S: Final = 0.5  # how long the postmaster may take to end in order, which also frees its shared memory
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 IPC_RMID: Final = 0
@@ -82,7 +82,8 @@ class Guardian:
             case "signal":
                 return {"sent": self.signal(request["pid"], request["signal"])}
             case "settle":
-                return {"left": self.settle(request["timeout"])}
+                self.settle(request["timeout"])
+                return {}
             case other:
                 raise ValueError(f"unknown request {other!r}")
 
@@ -144,12 +145,14 @@ class Guardian:
         child.send_signal(number)
         return True
 
-    def settle(self, timeout: float) -> list[int]:
-        """Wait until no process of the server is left (backends outlive a killed postmaster); those that remain."""
+    def settle(self, timeout: float) -> None:
+        """Wait until no process of the server is left; kill what remains after `timeout` s."""
         deadline = time.monotonic() + timeout
-        while (left := self.reap_and_list()) and time.monotonic() < deadline:
-            self.pause(0.02, owner_may_speak=False)
-        return left
+        while left := self.reap_and_list():
+            if time.monotonic() > deadline:
+                for pid in left:
+                    send(pid, signal.SIGKILL)
+            self.pause(0.01, owner_may_speak=False)
 
     def pause(self, timeout: float | None, *, owner_may_speak: bool) -> None:
         """Sleep until something happens; raises OwnerGone when the owner is gone or speaks out of turn."""
@@ -194,14 +197,13 @@ class Guardian:
 
     def end_all(self) -> None:
         """End every process of the server: in order if it is quick, by force otherwise."""
-        for pid in self.reap_and_list():
-            send(pid, signal.SIGCONT)
+        deadline = time.monotonic() + QUIT_S
         for pid, child in self.children.items():
             if child.poll() is None:
                 send(pid, signal.SIGQUIT)
-        deadline = time.monotonic() + QUIT_S
-        while self.reap_and_list() and time.monotonic() < deadline:
-            time.sleep(0.005)
+        for child in self.children.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, deadline - time.monotonic()))
         while left := self.reap_and_list():
             for pid in left:
                 send(pid, signal.SIGKILL)

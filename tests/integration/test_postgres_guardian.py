@@ -215,7 +215,9 @@ def test_an_interrupted_request_leaves_a_server_that_can_only_be_closed(open_fol
     owner = Owner(open_folder, program)
     assert owner.said() == ["ready"]
     wait_for(lambda: "smart shutdown" in next(open_folder.glob("duress-*/server.log")).read_text())
+    asked = time.monotonic()
     os.kill(owner.process.pid, SIGINT)
     assert owner.said() == ["closed"]
+    assert time.monotonic() - asked < GONE_WITHIN_S
     assert left(open_folder) == []
     owner.process.communicate()
