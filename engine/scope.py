@@ -6,8 +6,10 @@ only there the order of creation is known; the order in which children reach the
 """
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable, Coroutine
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,11 +107,15 @@ class body:
 TaskFactory = Callable[..., asyncio.Future[Any]]
 
 
-def numbering_task_factory(previous: TaskFactory | None) -> TaskFactory:
-    """A task factory that gives each task which a workflow creates a scope of its own, on top of the loop's `previous` one."""
+class _Numbering:
+    """A loop's task factory while workers run on it: tasks that a workflow creates get a scope of their own."""
 
-    def factory(
-        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    def __init__(self, previous: TaskFactory | None) -> None:
+        self.previous = previous
+        self.workers = 0
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Future[Any]:
         given: contextvars.Context | None = options.get("context")
         scope = _scope.get() if given is None else given.get(_scope)
@@ -119,11 +125,35 @@ def numbering_task_factory(previous: TaskFactory | None) -> TaskFactory:
             context = contextvars.copy_context() if given is None else given.copy()
             context.run(_scope.set, child)
             options["context"] = context
-        task = (
-            asyncio.Task(coroutine, loop=loop, **options) if previous is None else previous(loop, coroutine, **options)
-        )
+        if self.previous is None:
+            task: asyncio.Future[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        else:
+            task = self.previous(loop, coroutine, **options)
         if child is not None:
             child.execution.adopt(task)
         return task
 
-    return factory
+
+_numbered: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Numbering]" = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def numbering(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Number the tasks of workflows on this loop, on top of its own task factory.
+
+    Once, however many workers share the loop: numbered twice, a child would be "1/1" here and "1" where one worker is alone,
+    and its steps would not be found again there.
+    """
+    factory = _numbered.get(loop)
+    if factory is None:
+        factory = _numbered[loop] = _Numbering(loop.get_task_factory())
+        loop.set_task_factory(factory)
+    factory.workers += 1
+    try:
+        yield
+    finally:
+        factory.workers -= 1
+        # Where somebody has put another factory on top of it, it stays: without workers it does nothing.
+        if not factory.workers and loop.get_task_factory() is factory:
+            loop.set_task_factory(factory.previous)
+            del _numbered[loop]

@@ -19,7 +19,7 @@ from .membership import Membership
 from .migrations import lock_class
 from .observer import Observer
 from .runtime import Runtime, WorkerOptions, log
-from .scope import numbering_task_factory
+from .scope import numbering
 from .sessions import Sessions
 from .store import Claimed, Claims, Store
 
@@ -66,15 +66,12 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped. Raises WorkerNameTaken, SchemaError and the like at the beginning; cancelling stops at once."""
-        loop = asyncio.get_running_loop()
-        previous = loop.get_task_factory()
-        loop.set_task_factory(numbering_task_factory(previous))
-        try:
-            while not self._stopping.is_set():
-                await self._incarnation()
-        finally:
-            loop.set_task_factory(previous)
-            self._executor.shutdown(wait=False, cancel_futures=True)
+        with numbering(asyncio.get_running_loop()):
+            try:
+                while not self._stopping.is_set():
+                    await self._incarnation()
+            finally:
+                self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _incarnation(self) -> None:
         """From joining to leaving, or to being declared dead."""
