@@ -65,16 +65,20 @@ begin
         v_taken := v_taken || coalesce(v_some, '{}');
 
         if p_full or v_some is null then
+            -- Work of others' names is not ours to wait for: where its code is gone, that would be to ask without a pause.
             select l.ready_at into v_next from {schema}.live l
-            where l.queue = v_queue.name and l.owner is null and l.ready_at >= v_queue.floor
+            where l.queue = v_queue.name and l.owner is null and l.name = any (p_names) and l.ready_at >= v_queue.floor
             order by l.ready_at, l.number limit 1;
             due_in := least(due_in, extract(epoch from v_next - v_now)::double precision);
-            if p_full then
-                -- A little behind the clock: starts that took their time just now may not be visible yet.
-                update {schema}.queue q
-                set floor = least(v_next, v_now - interval '100 ms'), waiting = q.waiting or v_some is null
-                where q.name = v_queue.name;
-            end if;
+        end if;
+        if p_full then
+            select l.ready_at into v_next from {schema}.live l
+            where l.queue = v_queue.name and l.owner is null
+            order by l.ready_at, l.number limit 1;
+            -- A little behind the clock: starts that took their time just now may not be visible yet.
+            update {schema}.queue q
+            set floor = least(v_next, v_now - interval '100 ms'), waiting = q.waiting or v_some is null
+            where q.name = v_queue.name;
         end if;
     end loop;
 
