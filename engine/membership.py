@@ -107,16 +107,10 @@ class Membership:
         conn = await self.connector.connect()
         try:
             await self._listen(conn)
-            if not self._pooled:
-                key = [lock_class(self._schema), runtime.incarnation, f"duress:{runtime.incarnation}"]
-                async with asyncio.timeout(runtime.options.lease):
-                    await conn.execute(
-                        b"select pg_advisory_lock(%s::integer, %s::integer), set_config('application_name', %s, false)",
-                        key,
-                    )
         except BaseException:
             await close(conn)
             raise
+        self._locked = self._pooled
         return conn
 
     async def _renew(self, runtime: Runtime, conn: AnyConnection) -> float | None:
@@ -136,8 +130,9 @@ class Membership:
         until, peer, expired, next_in = rows[0]
         runtime.lease.renewed(sent + options.lease)
         if not self._locked:
-            # The heartbeat comes first: our old session may still hold the lock, as long as the server believes in it.
+            # The heartbeat came first: our old session holds the lock for as long as the server believes in it.
             key = [lock_class(self._schema), runtime.incarnation]
+            await self._fetch(conn, _END_OLD_SESSION, key)
             self._locked = await self._fetch(conn, "select pg_try_advisory_lock(%s::integer, %s::integer)", key)
         await _wait(runtime.observe(observer.WORKER_RENEWED, {"lease_until": until}))
         if peer != self._peer:
@@ -271,6 +266,12 @@ class Membership:
         task = asyncio.create_task(coroutine, name="duress takeover")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+_END_OLD_SESSION = """
+    select count(pg_terminate_backend(l.pid)) from pg_locks l
+    where l.locktype = 'advisory' and l.classid = %s::bigint::oid and l.objid = %s::bigint::oid and l.objsubid = 2 and l.granted
+      and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid()"""
 
 
 async def _wait(announced: Awaitable[None] | None) -> None:
