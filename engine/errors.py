@@ -86,6 +86,10 @@ class ValueNotSerializable(DuressError):
     """A value cannot be stored as JSON, or not read back as its annotated type; the message says where."""
 
 
+class TransactionContended(DuressError):
+    """A transaction step lost against other transactions (serialization failures, deadlocks) too many times in a row."""
+
+
 class TransactionMisuse(DuressError):
     """A transaction step tried to end its own transaction: the engine commits it together with the checkpoint."""
 

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 
 from .errors import TransactionMisuse
 from .link import Connector, close
+
+T = TypeVar("T")
 
 
 class StepConnection(psycopg.AsyncConnection[Any]):
@@ -17,6 +20,17 @@ class StepConnection(psycopg.AsyncConnection[Any]):
 
     lent = False
     pooled = False
+    error: psycopg.Error | None = None
+    """The last error of a statement, whatever the step made of it, but for those that only say that there was one."""
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        try:
+            return await super().wait(gen, *args, **kwargs)
+        except psycopg.errors.InFailedSqlTransaction:
+            raise
+        except psycopg.Error as error:
+            self.error = error
+            raise
 
     async def commit(self) -> None:
         self._refuse("commit()")
@@ -30,6 +44,14 @@ class StepConnection(psycopg.AsyncConnection[Any]):
         self._refuse("close()")
         await super().close()
 
+    def culprit(self) -> psycopg.Error | None:
+        """What broke the open transaction, if it is broken."""
+        if self.closed:
+            return self.error or psycopg.OperationalError("the connection is lost")
+        if self.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+            return self.error
+        return None
+
     def _refuse(self, what: str) -> None:
         if self.lent:
             raise TransactionMisuse(
@@ -39,10 +61,11 @@ class StepConnection(psycopg.AsyncConnection[Any]):
 
 
 class Lent:
-    """A connection inside BEGIN, for one transaction step."""
+    """A connection inside BEGIN, for one transaction step; what the step sets on the object is undone."""
 
     def __init__(self, conn: StepConnection) -> None:
         self._conn = conn
+        self._manners = (conn.row_factory, conn.cursor_factory, conn.prepare_threshold, conn.prepared_max)
 
     def __enter__(self) -> StepConnection:
         self._conn.lent = True
@@ -51,14 +74,9 @@ class Lent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._conn.lent = False
-        if error is None and not self._conn.closed:
-            status = self._conn.info.transaction_status
-            if status == psycopg.pq.TransactionStatus.IDLE:
-                raise TransactionMisuse(
-                    "a transaction step ended its transaction with SQL of its own (COMMIT or ROLLBACK): what it did is"
-                    " not tied to a checkpoint any more"
-                )
+        conn = self._conn
+        conn.lent = False
+        conn.row_factory, conn.cursor_factory, conn.prepare_threshold, conn.prepared_max = self._manners
 
 
 class Sessions:
@@ -107,11 +125,21 @@ class Sessions:
     async def begin(self, conn: StepConnection, isolation: str) -> None:
         """Open the transaction, with the isolation that the step asks for and whatever the role's defaults say.
 
-        Behind a pooler a session cannot be found by its name for certain, so there the transaction holds a lock by which a
-        successor finds it.
+        `deferrable` means nothing here but that it is our transaction: see IS_OURS. Behind a pooler a session cannot be
+        found by its name for certain, so there it holds a lock by which a successor finds it.
         """
-        begin = f"begin isolation level {isolation} read write"
+        conn.error = None
+        begin = f"begin isolation level {isolation} read write deferrable"
         if conn.pooled:
             first, second = self._lock_key
             begin += f"; select pg_advisory_xact_lock_shared({first + 1}, {second})"
         await conn.execute(begin.encode(), prepare=False)
+
+
+IS_OURS = "current_setting('transaction_deferrable') = 'on'"
+"""Whether the open transaction is still the one that we began: `commit; begin` as SQL puts another one in its place."""
+
+ENDED = (
+    "a transaction step ended its transaction with SQL of its own (COMMIT or ROLLBACK): what it did is not tied to a"
+    " checkpoint any more; raise an exception to roll back, or use `async with tx.transaction()` for a savepoint"
+)

@@ -5,7 +5,6 @@ connection, the primary key of the checkpoint decides: a second commit of one st
 is resolved by reading the checkpoint.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,11 @@ import psycopg
 
 from . import failures, observer
 from .definitions import StepDefinition
-from .errors import DuressError
-from .link import backoff, contended, lost
+from .errors import StepTimeout, TransactionContended, TransactionMisuse
+from .link import backoff, close, contended, lost
 from .scope import body
-from .sessions import Lent, StepConnection
-from .steps import begin_body, running
+from .sessions import ENDED, IS_OURS, Lent, StepConnection
+from .steps import begin_body, running, time_limit
 from .store import Checkpoint, checkpoint_arguments, checkpoint_statement
 
 if TYPE_CHECKING:
@@ -33,31 +32,40 @@ class _Again:
     contended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """The body failed, and nothing of it remains."""
+
+    error: BaseException
+
+
 async def run_transaction(
     execution: "Execution", step: StepDefinition[..., Any], id_: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Checkpoint:
     """Run the transaction until it is committed, or its attempts are used up and the failure is recorded."""
     attempt, passing, contention = 1, 0, 0
     while True:
-        try:
-            outcome = await _try(execution, step, id_, attempt, args, kwargs)
-        except Exception as error:
-            if attempt < step.retry.attempts and isinstance(error, step.retry.on):
-                await asyncio.sleep(step.retry.delay(attempt, execution.runtime.entropy))
-                attempt += 1
-                execution.check()
-                continue
-            checkpoint = Checkpoint(id_, step.name, step.kind, True, failures.record(error, execution.runtime.values))
-            await execution.write(checkpoint)
-            return checkpoint
+        outcome = await _try(execution, step, id_, attempt, args, kwargs)
         if isinstance(outcome, Checkpoint):
             return outcome
-        passing += 1
-        contention = contention + 1 if outcome.contended else 0
-        if contention >= _MOST_CONTENTION:
-            raise DuressError(f"transaction {step.name!r} lost against others {contention} times in a row")
-        await asyncio.sleep(backoff(min(passing, 7), execution.runtime.entropy))
-        execution.check_unwinding()
+        if isinstance(outcome, _Again):
+            passing += 1
+            contention = contention + 1 if outcome.contended else 0
+            if contention < _MOST_CONTENTION:
+                await execution.rest(backoff(min(passing, 7), execution.runtime.entropy))
+                continue
+            lost_races = f"transaction {step.name!r} lost against others {contention} times in a row"
+            outcome = _Failed(TransactionContended(lost_races))
+            contention = 0
+        if attempt >= step.retry.attempts or not isinstance(outcome.error, step.retry.on):
+            break
+        await execution.rest(step.retry.delay(attempt, execution.runtime.entropy))
+        attempt += 1
+    checkpoint = Checkpoint(id_, step.name, step.kind, True, failures.record(outcome.error, execution.runtime.values))
+    if await execution.write(checkpoint) == "already":
+        # Not for certain this failure: a COMMIT of an earlier try, taken for lost, may have been under way all the time.
+        return await _recorded(execution, step, id_, "already")
+    return checkpoint
 
 
 async def _try(
@@ -67,8 +75,8 @@ async def _try(
     attempt: int,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> Checkpoint | _Again:
-    """One transaction. Raises what the step's body raised; tells apart what was not its fault."""
+) -> Checkpoint | _Again | _Failed:
+    """One transaction: committed, failed by its body's doing, or to be tried again."""
     sessions = execution.runtime.sessions
     conn: StepConnection | None = None
     try:
@@ -77,25 +85,56 @@ async def _try(
             try:
                 checkpoint = await _body(execution, step, id_, attempt, conn, args, kwargs)
                 before = execution.frontier()
-                statement = checkpoint_statement(execution.runtime.store.schema)
-                arguments = [*checkpoint_arguments(execution.fence(), checkpoint), True]
-                cursor = await conn.execute(statement, arguments, prepare=not conn.pooled)
-                answer = (await cursor.fetchall())[0][0]
-            except BaseException:
-                await _roll_back(conn)
-                raise
+                answer = await _checkpoint(execution, conn, checkpoint)
+            except BaseException as error:
+                return await _after(execution, conn, error)
             if answer != "written":
                 await _roll_back(conn)
                 return await _recorded(execution, step, id_, answer)
-            await execution.point(observer.COMMITTING, step=id_, name=step.name)
-            if not await _commit(execution, step, conn, id_):
-                return _Again(contended=False)
+            if execution.observed:
+                await execution.point(observer.COMMITTING, step=id_, name=step.name)
+            try:
+                if not await _commit(execution, step, conn, id_):
+                    return _Again(contended=False)
+            except psycopg.Error as error:  # found at COMMIT: a deferred constraint, a serialization failure
+                return _Again(contended=True) if contended(error) else _Failed(error)
         await execution.settle("written", id_, step.name, before, object())
         return checkpoint
     except (psycopg.Error, TimeoutError, OSError) as error:
-        if contended(error) or lost(error, conn) or (conn is None and not isinstance(error, psycopg.Error)):
-            return _Again(contended(error))
+        if lost(error, conn) or not isinstance(error, psycopg.Error):
+            return _Again(contended=False)
         raise
+
+
+async def _checkpoint(execution: "Execution", conn: StepConnection, checkpoint: Checkpoint) -> str:
+    """Write the checkpoint in the step's own transaction; the answer of checkpoint_v1."""
+    statement = checkpoint_statement(execution.runtime.store.schema) + f" where {IS_OURS}".encode()
+    arguments = [*checkpoint_arguments(execution.fence(), checkpoint), True]
+    cursor = await conn.execute(statement, arguments, prepare=not conn.pooled)
+    rows = await cursor.fetchall()
+    if not rows:
+        raise TransactionMisuse(ENDED)
+    return str(rows[0][0])
+
+
+async def _after(execution: "Execution", conn: StepConnection, error: BaseException) -> _Again | _Failed:
+    """What follows from an exception in the open transaction, which is rolled back.
+
+    A lost connection or race is not the step's failure, even if its code has put another exception in the place of that one.
+    """
+    culprit = conn.culprit()
+    await _roll_back(conn)
+    if not execution.is_outcome(error):
+        raise error
+    if culprit is not None and not isinstance(error, StepTimeout):
+        if contended(culprit):
+            return _Again(contended=True)
+        if lost(culprit, conn):
+            await close(conn)  # it may lead to a server that will not write any more
+            return _Again(contended=False)
+        if isinstance(error, psycopg.errors.InFailedSqlTransaction):
+            return _Failed(culprit)  # the body went on after an error
+    return _Failed(error)
 
 
 async def _body(
@@ -112,11 +151,16 @@ async def _body(
     context = await begin_body(execution, step, id_, attempt)
     try:
         with running(execution, context), Lent(conn) as tx, body(context):
-            async with asyncio.timeout(step.timeout):
+            async with time_limit(step):
                 result = await step.function(tx, *args, **kwargs)
+        execution.check()
+        if conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE and not conn.closed:
+            raise TransactionMisuse(ENDED)
         text = values.encode(result, f"result of transaction {step.name!r}")
         values.decode(text, step.signature.returns, f"result of transaction {step.name!r}")
-    except Exception:
+    except BaseException as error:
+        if not execution.is_outcome(error):
+            raise
         await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="error")
         raise
     await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="ok")
