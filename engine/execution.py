@@ -6,7 +6,7 @@ over. While it unwinds, durable calls do nothing but let the unwinding pass.
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from . import failures, observer
 from .definitions import StepDefinition, WorkflowDefinition
@@ -32,9 +32,11 @@ class Execution:
         self.draining = False
         self.observed = runtime.observer is not None  # asked on hot paths, to spare a coroutine
         self.sleeping = Sleeping(self)
-        self.active = 0  # durable calls under way, sleeps not counted
+        self.active = 0  # durable calls under way; sleeps, and waits between attempts, not counted
+        self.resting = 0  # tasks that wait between attempts, or for the end of draining
         self.tasks: set[asyncio.Future[Any]] = set()  # child tasks that are not done
-        self._root: asyncio.Task[Any] | None = None
+        self.root: asyncio.Task[Any] | None = None
+        self._astray: NonDeterminism | None = None
         self._recorded = {checkpoint.step: checkpoint for checkpoint in claimed.checkpoints}
         self._last_recorded: dict[str, int] = {}
         for step in self._recorded:
@@ -46,21 +48,20 @@ class Execution:
 
     async def run(self) -> None:
         """Run to an end. Raises nothing that user code did."""
-        self._root = asyncio.current_task()
+        self.root = asyncio.current_task()
         enter(Scope(self))
         try:
             status, outcome = await self._outcome()
             if self.unwinding is None:
                 with outside():
                     await self._finish(status, outcome)
-        except Unwind:
-            pass
-        except asyncio.CancelledError:
+        except BaseException:
+            # While it unwinds, whatever the user's code makes of that is of no account: a TaskGroup wraps it, for example.
             if self.unwinding is None:
                 self.unwinding = "lost"
                 raise
         finally:
-            self._root = None
+            self.root = None
             if self.unwinding is None:
                 self.unwinding = "finished"
             for task in list(self.tasks):
@@ -72,16 +73,15 @@ class Execution:
         try:
             args, kwargs = signature.decode(values, f"workflow {name!r}", self.claimed.input)
             result = await self.definition.function(*args, **kwargs)
+            self.check_path()
             self._check_all_replayed()
             text = values.encode(result, f"result of workflow {name!r}")
             values.decode(text, signature.returns, f"result of workflow {name!r}")
             return "succeeded", text
-        except asyncio.CancelledError as error:
-            # Cancelled by its own code, or by us.
-            if self.unwinding is not None or (self._root is not None and self._root.cancelling()):
+        except BaseException as error:
+            if not self.is_outcome(error):
                 raise
-            return "failed", failures.record(error, values)
-        except (Exception, SystemExit) as error:
+            error = self._astray or error
             if isinstance(error, DuressError):
                 log.error("workflow %s (epoch %d) fails: %s", self.claimed.id, self.claimed.epoch, type(error).__name__)
             return "failed", failures.record(error, values)
@@ -100,6 +100,8 @@ class Execution:
         self, scope: Scope, step: StepDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A durable call of a step or transaction: its recorded outcome, or its body's, recorded now."""
+        if self.draining:
+            await self.park()
         id_ = self.next_step(scope)
         with outside():
             recorded = await self.replay(id_, step.name, step.kind)
@@ -110,6 +112,7 @@ class Execution:
                     recorded = await run(self, step, id_, args, kwargs)
                 finally:
                     self.active -= 1
+                    self._calm()
         if recorded.failed:
             raise failures.restore(recorded.value, self.runtime.values)
         return self.runtime.values.decode(
@@ -118,6 +121,8 @@ class Execution:
 
     async def race(self, scope: Scope, coroutines: tuple[Coroutine[Any, Any, Any], ...]) -> tuple[int, Any]:
         """Run all, record which ended first, cancel the others; a replay runs only the winner."""
+        if self.draining:
+            await self.park()
         step = self.next_step(scope)
         recorded = await self.replay(step, "race", "race")
         if recorded is not None:
@@ -146,19 +151,27 @@ class Execution:
 
     def check(self) -> None:
         """Raise Unwind if the workflow is to stop."""
-        if self.unwinding is None and self.draining:
-            self.unwind("released")
         if self.unwinding is not None:
             raise Unwind
 
-    def check_unwinding(self) -> None:
-        """The same, but a workflow that drains may still end its body."""
+    def check_path(self) -> None:
+        """Raise the NonDeterminism that was found before: no `except` of the workflow's code gets it past that."""
+        if self._astray is not None:
+            raise self._astray
+
+    def is_outcome(self, error: BaseException) -> bool:
+        """Whether what user code raised is how it ended, not the way in which somebody stops it."""
         if self.unwinding is not None:
-            raise Unwind
+            return False
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            return task is not None and not task.cancelling()
+        return not isinstance(error, (Unwind, KeyboardInterrupt, GeneratorExit))
 
     def next_step(self, scope: Scope) -> str:
         """The id of the durable call that is made now."""
         self.check()
+        self.check_path()
         return scope.next_step()
 
     async def replay(self, step: str, name: str, kind: str) -> Checkpoint | None:
@@ -167,15 +180,14 @@ class Execution:
         if recorded is None:
             path, ordinal = _split(step)
             if ordinal < self._last_recorded.get(path, 0):
-                raise NonDeterminism(
-                    f"workflow {self.claimed.id!r} asks for {kind} {name!r} at place {step}, where nothing was recorded,"
-                    f" but place {path}{self._last_recorded[path]} was: its code is not deterministic, or was changed"
+                self._go_astray(
+                    f"asks for {kind} {name!r} at place {step}, where nothing was recorded, but place"
+                    f" {path}{self._last_recorded[path]} was"
                 )
             return None
         if (recorded.name, recorded.kind) != (name, kind):
-            raise NonDeterminism(
-                f"workflow {self.claimed.id!r} asks for {kind} {name!r} at place {step}, where {recorded.kind}"
-                f" {recorded.name!r} was recorded: its code is not deterministic, or was changed"
+            self._go_astray(
+                f"asks for {kind} {name!r} at place {step}, where {recorded.kind} {recorded.name!r} was recorded"
             )
         if self.observed:
             await self.point(observer.REPLAYED, step=step, name=name)
@@ -186,13 +198,14 @@ class Execution:
         claimed = self.claimed
         return Fence(self.runtime.incarnation, claimed.number, claimed.epoch, tuple(self._frontier.values()))
 
-    async def write(self, checkpoint: Checkpoint) -> None:
-        """Make a checkpoint durable; raises Unwind if the workflow is not ours any more."""
+    async def write(self, checkpoint: Checkpoint) -> str:
+        """Make a checkpoint durable: "written", or "already" by this claim. Raises Unwind if it is not ours any more."""
         if self.observed:
             await self.point(observer.CHECKPOINTING, step=checkpoint.step, name=checkpoint.name)
         before = list(self._frontier)
         answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)
         await self.settle(answer, checkpoint.step, checkpoint.name, before, token)
+        return answer
 
     def frontier(self) -> list[object]:
         """The transactions that a write sent now stands for."""
@@ -203,7 +216,7 @@ class Execution:
         if answer in ("fenced", "lost"):
             await self._lose(answer, step)
         if answer == "conflict":
-            raise NonDeterminism(f"step {step} of workflow {self.claimed.id!r} was recorded by another claim already")
+            self._go_astray(f"asks for {name!r} at place {step}, which another claim has recorded already")
         for done in before:
             self._frontier.pop(done, None)
         self._frontier[token] = step
@@ -230,7 +243,7 @@ class Execution:
             return
         self.unwinding = why
         current = asyncio.current_task()
-        for task in (self._root, *self.tasks):
+        for task in (self.root, *self.tasks):
             if task is not None and task is not current:
                 task.cancel()
 
@@ -238,6 +251,39 @@ class Execution:
         """Stop at the next durable call; bodies that run may end and are recorded."""
         self.draining = True
         if not self.active:
+            self.unwind("released")
+
+    async def park(self) -> None:
+        """Where a workflow that drains stops: here, until the bodies of its other tasks have ended."""
+        self.check()
+        self.resting += 1
+        try:
+            self._calm()
+            self.check()
+            await asyncio.get_running_loop().create_future()  # to be cancelled
+        finally:
+            self.resting -= 1
+
+    async def rest(self, seconds: float) -> None:
+        """Wait between two attempts of a body, which a workflow that drains does not."""
+        self.active -= 1
+        try:
+            if self.draining:
+                await self.park()
+            self.resting += 1
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                self.resting -= 1
+            self.check()
+            if self.draining:
+                await self.park()
+        finally:
+            self.active += 1
+
+    def _calm(self) -> None:
+        """A durable call has ended: if it was the last that a draining workflow waited for, the rest stops."""
+        if self.draining and not self.active and (self.resting or self.sleeping.dozing):
             self.unwind("released")
 
     async def point(self, point: str, /, **facts: str | float | bool | None) -> None:
@@ -251,10 +297,13 @@ class Execution:
         left = min((step for step in self._recorded if "/" not in step), key=int, default=None)
         if left is not None:
             recorded = self._recorded[left]
-            raise NonDeterminism(
-                f"workflow {self.claimed.id!r} ended before place {left}, where {recorded.kind} {recorded.name!r} was"
-                " recorded: its code is not deterministic, or was changed"
-            )
+            self._go_astray(f"ended before place {left}, where {recorded.kind} {recorded.name!r} was recorded")
+
+    def _go_astray(self, how: str) -> NoReturn:
+        self._astray = self._astray or NonDeterminism(
+            f"workflow {self.claimed.id!r} {how}: its code is not deterministic, or was changed"
+        )
+        raise self._astray
 
 
 def _split(step: str) -> tuple[str, int]:

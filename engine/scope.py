@@ -11,6 +11,7 @@ import contextvars
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .errors import NotInWorkflow
@@ -108,13 +109,14 @@ TaskFactory = Callable[..., asyncio.Future[Any]]
 
 
 class _Numbering:
-    """A loop's task factory while workers run on it: tasks that a workflow creates get a scope of their own."""
+    """The task factory of a loop while workers run on it: tasks that a workflow creates get a scope of their own."""
 
     def __init__(self, previous: TaskFactory | None) -> None:
         self.previous = previous
         self.workers = 0
+        self.factory: TaskFactory = self._create
 
-    def __call__(
+    def _create(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Future[Any]:
         given: contextvars.Context | None = options.get("context")
@@ -134,26 +136,48 @@ class _Numbering:
         return task
 
 
+def waits_for_tasks(task: asyncio.Future[Any] | None) -> bool:
+    """Whether all that this task does is to wait for others: a plain call of the user's between steps must not be cut short.
+
+    False where that cannot be known.
+    """
+    waiter = getattr(task, "_fut_waiter", None)
+    if isinstance(waiter, (asyncio.Task, asyncio.tasks._GatheringFuture)):  # type: ignore[attr-defined]
+        return True
+    innermost = task.get_coro() if isinstance(task, asyncio.Task) else None
+    while isinstance(innermost, CoroutineType) and isinstance(innermost.cr_await, CoroutineType):
+        innermost = innermost.cr_await
+    if waiter is None or not isinstance(innermost, CoroutineType):
+        return False
+    return (innermost.cr_code.co_filename, innermost.cr_code.co_name) in _WAITS
+
+
+_WAITS = {
+    (asyncio.tasks.__file__, "_wait"),
+    (asyncio.taskgroups.__file__, "__aexit__"),
+    (asyncio.taskgroups.__file__, "_aexit"),
+}
+
 _numbered: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Numbering]" = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
-def numbering(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+def numbered_tasks(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Number the tasks of workflows on this loop, on top of its own task factory.
 
     Once, however many workers share the loop: numbered twice, a child would be "1/1" here and "1" where one worker is alone,
     and its steps would not be found again there.
     """
-    factory = _numbered.get(loop)
-    if factory is None:
-        factory = _numbered[loop] = _Numbering(loop.get_task_factory())
-        loop.set_task_factory(factory)
-    factory.workers += 1
+    numbering = _numbered.get(loop)
+    if numbering is None:
+        numbering = _numbered[loop] = _Numbering(loop.get_task_factory())
+        loop.set_task_factory(numbering.factory)
+    numbering.workers += 1
     try:
         yield
     finally:
-        factory.workers -= 1
+        numbering.workers -= 1
         # Where somebody has put another factory on top of it, it stays: without workers it does nothing.
-        if not factory.workers and loop.get_task_factory() is factory:
-            loop.set_task_factory(factory.previous)
+        if not numbering.workers and loop.get_task_factory() is numbering.factory:
+            loop.set_task_factory(numbering.previous)
             del _numbered[loop]

@@ -1,7 +1,9 @@
 """Plain steps: attempts of a body, and the checkpoint of how it went."""
 
 import asyncio
+import contextlib
 import contextvars
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from . import failures, observer
@@ -21,14 +23,13 @@ async def run_step(
     attempt = 1
     while True:
         failed, value = await _attempt(execution, step, id_, attempt, args, kwargs)
-        if not isinstance(value, Exception):
+        if isinstance(value, str):
             break
-        if attempt >= step.retry.attempts or not isinstance(value, step.retry.on) or execution.unwinding is not None:
+        if attempt >= step.retry.attempts or not isinstance(value, step.retry.on):
             value = failures.record(value, execution.runtime.values)
             break
-        await asyncio.sleep(step.retry.delay(attempt, execution.runtime.entropy))
+        await execution.rest(step.retry.delay(attempt, execution.runtime.entropy))
         attempt += 1
-        execution.check()
     checkpoint = Checkpoint(id_, step.name, step.kind, failed, value)
     await execution.write(checkpoint)
     return checkpoint
@@ -41,16 +42,19 @@ async def _attempt(
     attempt: int,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> tuple[bool, str | Exception]:
+) -> tuple[bool, str | BaseException]:
     """Whether the body failed; its result as JSON text, or the exception."""
     values = execution.runtime.values
     context = await begin_body(execution, step, id_, attempt)
     try:
         with running(execution, context), body(context):
             result = await _invoke(execution, step, args, kwargs)
+        execution.check()  # a body that was cancelled, and took that for an answer, has no outcome
         text = values.encode(result, f"result of step {step.name!r}")
         values.decode(text, step.signature.returns, f"result of step {step.name!r}")
-    except Exception as error:
+    except BaseException as error:
+        if not execution.is_outcome(error):
+            raise
         await execution.point(observer.ENDED, step=id_, name=step.name, attempt=attempt, outcome="error")
         return True, error
     if execution.observed:
@@ -63,7 +67,7 @@ async def begin_body(execution: "Execution", step: StepDefinition[..., Any], id_
     lease = execution.runtime.lease
     if not lease.held():
         await lease.wait()
-    execution.check_unwinding()
+    execution.check()
     claimed = execution.claimed
     key = f"{claimed.id}:{id_}"
     context = StepContext(claimed.id, id_, step.name, attempt, claimed.epoch, key)
@@ -93,13 +97,21 @@ async def _invoke(
 ) -> Any:
     if step.timeout is None:
         return await _call(execution, step, args, kwargs)
+    async with time_limit(step):
+        return await _call(execution, step, args, kwargs)
+
+
+@contextlib.asynccontextmanager
+async def time_limit(step: StepDefinition[..., Any]) -> AsyncIterator[None]:
+    """Raises StepTimeout when the step's time is over; a TimeoutError of the body's own passes."""
+    deadline = asyncio.timeout(step.timeout)
     try:
-        async with asyncio.timeout(step.timeout) as deadline:
-            return await _call(execution, step, args, kwargs)
+        async with deadline:
+            yield
     except TimeoutError:
         if deadline.expired():
-            raise StepTimeout(f"step {step.name!r} took longer than its {step.timeout} s") from None
-        raise  # the body's own
+            raise StepTimeout(f"{step.kind} {step.name!r} took longer than its {step.timeout} s") from None
+        raise
 
 
 async def _call(
@@ -109,4 +121,11 @@ async def _call(
         return await step.function(*args, **kwargs)
     run = contextvars.copy_context().run
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(execution.runtime.executor, lambda: run(step.function, *args, **kwargs))
+    return await loop.run_in_executor(execution.runtime.executor, lambda: run(_in_thread, step, args, kwargs))
+
+
+def _in_thread(step: StepDefinition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return step.function(*args, **kwargs)
+    except StopIteration as error:  # no future can carry one: whoever waits would wait for ever (CPython before 3.12)
+        raise RuntimeError(f"step {step.name!r} raised StopIteration") from error

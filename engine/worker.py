@@ -19,7 +19,7 @@ from .membership import Membership
 from .migrations import lock_class
 from .observer import Observer
 from .runtime import Runtime, WorkerOptions, log
-from .scope import numbering
+from .scope import numbered_tasks
 from .sessions import Sessions
 from .store import Claimed, Claims, Store
 
@@ -66,7 +66,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped. Raises WorkerNameTaken, SchemaError and the like at the beginning; cancelling stops at once."""
-        with numbering(asyncio.get_running_loop()):
+        with numbered_tasks(asyncio.get_running_loop()):
             try:
                 while not self._stopping.is_set():
                     await self._incarnation()
