@@ -15,6 +15,7 @@ import msgspec
 from .errors import ValueNotSerializable
 
 _encoder = msgspec.json.Encoder()
+_sorted_encoder = msgspec.json.Encoder(order="sorted")
 
 
 class Codec(Protocol):
@@ -28,6 +29,19 @@ class Codec(Protocol):
 @lru_cache(maxsize=4096)
 def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type_)
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL takes this as text: no NUL, no lone surrogates."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values are stored as the same JSON, the order of keys and of sets apart."""
+    return _sorted_encoder.encode(one) == _sorted_encoder.encode(other)
 
 
 def check_type(type_: Any) -> str | None:
@@ -49,10 +63,11 @@ class Values:
         """JSON text of `value`; `place` ("result of step 'charge'") goes into the ValueNotSerializable that may be raised."""
         try:
             encoded = _encoder.encode(value)
+            # msgspec writes NaN and infinities as null, which would come back as None.
+            where = _not_finite(value, "") if b"null" in encoded else None
         except (TypeError, ValueError, OverflowError, RecursionError, UnicodeError) as error:
             raise ValueNotSerializable(f"the {place} cannot be stored as JSON: {error}") from None
-        # msgspec writes NaN and infinities as null, which would come back as None.
-        if b"null" in encoded and (where := _not_finite(value, "")) is not None:
+        if where is not None:
             raise ValueNotSerializable(f"the {place} cannot be stored as JSON: it is not a finite number{where}")
         if self._codec is not None:
             return _encoder.encode(self._codec.encode(encoded)).decode()
@@ -77,6 +92,8 @@ def _not_finite(value: Any, where: str) -> str | None:
         items = [(f"{where}[{key!r}]", item) for key, item in value.items()]
     elif isinstance(value, msgspec.Struct):
         items = [(f"{where}.{name}", getattr(value, name)) for name in value.__struct_fields__]
+    elif hasattr(type(value), "__attrs_attrs__"):
+        items = [(f"{where}.{field.name}", getattr(value, field.name)) for field in type(value).__attrs_attrs__]
     elif is_dataclass(value) and not isinstance(value, type):
         items = [(f"{where}.{field.name}", getattr(value, field.name)) for field in fields(value)]
     elif isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes, bytearray)):

@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, ov
 
 import msgspec
 
-from .codec import Values, check_type
+from .codec import Values, check_type, is_storable
 from .errors import (
     ConfigurationError,
     DefinitionError,
@@ -113,6 +113,13 @@ def _hints(function: Callable[..., Any], names: set[str]) -> dict[str, Any]:
     return get_type_hints(types.SimpleNamespace(__annotations__=wanted), function.__globals__, include_extras=True)
 
 
+def _name(function: Callable[..., Any], given: str | None) -> str:
+    name = function.__qualname__ if given is None else given
+    if not name or not is_storable(name):
+        raise DefinitionError(f"the name {name!r} will not do: it must not be empty, nor hold NUL or lone surrogates")
+    return name
+
+
 def _parameter_type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
     type_ = hints.get(parameter.name, Any)
     if parameter.kind is parameter.VAR_POSITIONAL:
@@ -127,7 +134,7 @@ class WorkflowDefinition(Generic[P, R]):
 
     def __init__(self, function: Callable[P, Awaitable[R]], name: str | None) -> None:
         self.function = function
-        self.name = name or function.__qualname__
+        self.name = _name(function, name)
         if not inspect.iscoroutinefunction(function):
             raise DefinitionError(f"workflow {self.name} must be defined with `async def`")
         self.signature = Signature.of(function, f"workflow {self.name!r}")
@@ -151,7 +158,7 @@ class StepDefinition(Generic[P, R]):
     ) -> None:
         self.function = function
         self.kind: Literal["step", "transaction"] = kind
-        self.name = name or function.__qualname__
+        self.name = _name(function, name)
         self.retry = retry
         self.timeout = timeout
         self.isolation = isolation

@@ -10,11 +10,12 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 import psycopg
 
 from . import failures, inspection, observer
-from .codec import Codec, Values
+from .codec import Codec, Values, is_storable, same_value
 from .definitions import Registry, WorkflowDefinition, registry
 from .errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    ValueNotSerializable,
     WorkflowCancelled,
     WorkflowConflict,
     WorkflowDead,
@@ -149,8 +150,8 @@ class Engine:
 
     def on(self, queue: str) -> "Queue":
         """The same engine, starting on another queue: `await engine.on("slow").start(…)`."""
-        if not queue:
-            raise ConfigurationError("the name of a queue must not be empty")
+        if not queue or not is_storable(queue):
+            raise ConfigurationError(f"queue name {queue!r} will not do: not empty, no NUL, no lone surrogates")
         return Queue(self, queue)
 
     async def _start(
@@ -158,8 +159,10 @@ class Engine:
     ) -> Handle[R]:
         if not isinstance(workflow, WorkflowDefinition):
             raise TypeError(f"start() takes a function decorated with @workflow, not {workflow!r}")
-        if not id_ or len(id_) > _LONGEST_ID or "\0" in id_:
-            raise ConfigurationError(f"workflow id {id_[:40]!r} will not do: 1 to {_LONGEST_ID} characters, no NUL")
+        if not id_ or len(id_) > _LONGEST_ID or not is_storable(id_):
+            raise ConfigurationError(
+                f"workflow id {id_[:40]!r} will not do: 1 to {_LONGEST_ID} characters, no NUL, no lone surrogates"
+            )
         await self._check()
         text = workflow.signature.encode(self._values, f"workflow {workflow.name!r}", args, kwargs)
         await self._observe(observer.STARTING, workflow=id_, name=workflow.name)
@@ -168,7 +171,7 @@ class Engine:
             raise WorkflowConflict(
                 f"workflow id {id_!r} belongs to a {started.stored_name!r}, not to a {workflow.name!r}"
             )
-        if started.stored_input is not None and not self._same_value(text, started.stored_input):
+        if started.stored_input is not None and not self._same_input(workflow, text, started.stored_input):
             raise WorkflowConflict(f"workflow {id_!r} was started with another input")
         await self._observe(
             observer.ACCEPTED, workflow=id_, name=workflow.name, number=started.number, existed=started.existed
@@ -187,7 +190,7 @@ class Engine:
         A step that runs now may still end its body; no further step starts. Raises WorkflowNotFound.
         """
         await self._check()
-        answer = await self._store.cancel(id)
+        answer = await self._store.cancel(id) if is_storable(id) else None
         if answer is None:
             raise WorkflowNotFound(f"no workflow has the id {id!r} in schema {self.schema!r}")
         return answer[1]
@@ -286,9 +289,13 @@ class Engine:
             await close(conn)
         self._checked = True
 
-    def _same_value(self, one: str, other: str) -> bool:
-        """Whether two inputs differ in the order of their keys only."""
-        return bool(self._values.decode(one, Any, "input") == self._values.decode(other, Any, "input"))
+    def _same_input(self, workflow: WorkflowDefinition[Any, Any], one: str, other: str) -> bool:
+        """Whether two inputs differ in nothing but the order of keys and sets, or the way to write a number of the type."""
+        try:
+            first, second = (workflow.signature.decode(self._values, workflow.name, text) for text in (one, other))
+        except ValueNotSerializable:
+            return False  # what was stored does not fit the code any more
+        return same_value(first, second)
 
 
 class Queue:

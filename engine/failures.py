@@ -40,7 +40,7 @@ def record(error: BaseException, values: Values) -> str:
     if isinstance(error, StepFailed):
         failure = Failure(error.type, error.message)
     elif _registered.get(name) is type(error):
-        failure = Failure(name, str(error), list(error.args))
+        failure = Failure(name, _message(error), list(error.args))
     else:
         failure = Failure(name, _message(error))
     try:
@@ -55,7 +55,10 @@ def restore(text: str, values: Values) -> Exception:
     failure = read(text, values)
     cls = _registered.get(failure.type)
     if cls is not None and failure.args is not None:
-        return cls(*failure.args)
+        try:
+            return cls(*failure.args)
+        except TypeError:  # its `args` are not those of its constructor
+            pass
     return StepFailed(failure.type, failure.message)
 
 

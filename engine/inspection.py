@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from .codec import is_storable
 from .errors import ConfigurationError, WorkflowNotFound
 from .store import Store
 
@@ -75,6 +76,8 @@ async def summaries(store: Store, status: str | None, limit: int) -> list[Summar
 
 async def details(store: Store, id_: str) -> Details:
     """One workflow; WorkflowNotFound if there is none."""
+    if not is_storable(id_):
+        raise WorkflowNotFound(f"no workflow has the id {id_!r}, nor could it")
     rows = await store.query(f"{_SUMMARY} where w.id = %s".replace("$", store.schema).encode(), [id_])
     if not rows:
         raise WorkflowNotFound(f"no workflow has the id {id_!r} in schema {store.schema!r}")
@@ -91,6 +94,8 @@ async def details(store: Store, id_: str) -> Details:
 
 async def find(store: Store, id_: str) -> tuple[int, str]:
     """Number and name; WorkflowNotFound if there is none."""
+    if not is_storable(id_):
+        raise WorkflowNotFound(f"no workflow has the id {id_!r}, nor could it")
     rows = await store.query(f"select number, name from {store.schema}.workflow where id = %s".encode(), [id_])
     if not rows:
         raise WorkflowNotFound(f"no workflow has the id {id_!r} in schema {store.schema!r}")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from .codec import Values
+from .codec import Values, is_storable
 from .errors import ConfigurationError
 from .observer import Facts, Observer
 from .sessions import Sessions
@@ -51,6 +51,8 @@ class WorkerOptions:
             raise ConfigurationError(
                 f"heartbeat={self.heartbeat} is too slow for lease={self.lease}: at least two must fit into a lease"
             )
+        if self.name is not None and not (self.name and is_storable(self.name)):
+            raise ConfigurationError(f"worker name {self.name!r} will not do: not empty, no NUL, no lone surrogates")
         if not self.queues:
             raise ConfigurationError("queues is empty: a worker needs at least one queue")
 
