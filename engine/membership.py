@@ -32,6 +32,7 @@ class Membership:
         self._locked = True  # this connection holds our lock
         self._peer: int | None = None
         self._peer_changed = asyncio.Event()
+        self._looks = 0  # at the sessions of a neighbour that seems to have been killed
         self._look = False  # the ring changed: renew at once, to learn the new neighbour
         self._taking: set[int] = set()
         # Until then a free lock proves nothing: we lost connections ourselves, so the neighbour may be reconnecting too.
@@ -163,42 +164,44 @@ class Membership:
         if self._pooled:
             return
         conn: AnyConnection | None = None
-        failures = looks = 0
-        while True:
-            try:
-                if self._peer is None:
-                    self._peer_changed.clear()
-                    await self._peer_changed.wait()
-                    continue
-                if conn is None or conn.closed:
-                    conn = await self.connector.connect()
-                    await self._declare_dead(
-                        runtime, conn, 0, "lock"
-                    )  # there is no incarnation 0: has the function ready
-                peer = self._peer
-                if await self._wait_for_lock(conn, peer) and peer == self._peer:
-                    if asyncio.get_running_loop().time() < self._doubtful_until:
-                        await asyncio.sleep(_SESSIONS_LATER)
-                        continue
-                    if await self._declare_dead(runtime, conn, peer, "lock") == "sessions":
-                        # Its backends are just ending, or it lives and has lost only this one.
-                        looks += 1
-                        await asyncio.sleep(_SESSIONS_SOON if looks < _SOON else _SESSIONS_LATER)
-                        continue
-                    await self._learn_peer(runtime, conn)
-                failures = looks = 0
-            except (psycopg.Error, TimeoutError, OSError) as error:
-                if isinstance(error, psycopg.ProgrammingError):
+        failures = 0
+        try:
+            while True:
+                try:
+                    if conn is None or conn.closed:
+                        conn = await self.connector.connect()
+                        await self._declare_dead(runtime, conn, 0, "lock")  # no incarnation 0: has the function ready
+                    await self._watch_peer(runtime, conn)
+                    failures = 0
+                except psycopg.ProgrammingError:
                     raise
-                if conn is not None:
-                    await close(conn)
-                self._doubt(runtime)
-                failures += 1
-                await asyncio.sleep(backoff(failures, runtime.entropy))
-            except BaseException:
-                if conn is not None:
-                    await close(conn)
-                raise
+                except (psycopg.Error, TimeoutError, OSError):
+                    if conn is not None:
+                        await close(conn)
+                    self._doubt(runtime)
+                    failures += 1
+                    await asyncio.sleep(backoff(failures, runtime.entropy))
+        finally:
+            if conn is not None:
+                await close(conn)
+
+    async def _watch_peer(self, runtime: Runtime, conn: AnyConnection) -> None:
+        """Wait for the lock of whoever is our neighbour now; act if it is free."""
+        peer = self._peer
+        if peer is None:
+            self._peer_changed.clear()
+            await self._peer_changed.wait()
+        elif not await self._wait_for_lock(conn, peer) or peer != self._peer:
+            self._looks = 0
+        elif asyncio.get_running_loop().time() < self._doubtful_until:
+            await asyncio.sleep(_SESSIONS_LATER)
+        elif await self._declare_dead(runtime, conn, peer, "lock") == "sessions":
+            # Its backends are just ending, or it lives and has lost only the one that held the lock.
+            self._looks += 1
+            await asyncio.sleep(_SESSIONS_SOON if self._looks < _SOON else _SESSIONS_LATER)
+        else:
+            self._looks = 0
+            self._peer = await self._fetch(conn, f"select {self._schema}.peer_v1(%s)", [runtime.incarnation])
 
     def _doubt(self, runtime: Runtime) -> None:
         self._doubtful_until = asyncio.get_running_loop().time() + runtime.options.lease / 2
@@ -216,9 +219,6 @@ class Membership:
         finally:
             changed.cancel()
             waiting.cancel()
-
-    async def _learn_peer(self, runtime: Runtime, conn: AnyConnection) -> None:
-        self._peer = await self._fetch(conn, f"select {self._schema}.peer_v1(%s)", [runtime.incarnation])
 
     @staticmethod
     async def _fetch(conn: AnyConnection, query: str, arguments: list[Any]) -> Any:

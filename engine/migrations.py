@@ -51,10 +51,8 @@ def lock_class(schema: str) -> int:
 @cache
 def migrations() -> tuple[Migration, ...]:
     """All migrations of this code, in order."""
-    found = []
-    for file in files(__package__).joinpath("sql").iterdir():
-        if match := _FILE.fullmatch(file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    named = [(_FILE.fullmatch(file.name), file) for file in files(__package__).joinpath("sql").iterdir()]
+    found = [Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")) for match, file in named if match]
     return tuple(sorted(found, key=lambda migration: migration.version))
 
 

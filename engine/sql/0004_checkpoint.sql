@@ -54,7 +54,7 @@ end $$;
 
 -- Many plain checkpoints in one transaction. Never waits: what is not written here (locked, fenced, lost, repeated) is
 -- answered false, and the writer sends it alone to learn why. Rows are locked in the order of their numbers. A row names at
--- most one known checkpoint here (null for none).
+-- most one known checkpoint here (null for none). (Not by EXISTS: beside OR the planner may read the whole table into a hash.)
 create function {schema}.checkpoints_v1(
     p_owner bigint, p_numbers bigint[], p_epochs integer[], p_knowns text[],
     p_steps text[], p_names text[], p_kinds text[], p_faileds boolean[], p_values text[]
@@ -78,7 +78,7 @@ begin
             for share skip locked
         ) l
         where a.known is null
-           or exists (select from {schema}.checkpoint c where c.number = a.number and c.step = a.known collate "C")
+           or (select c.step from {schema}.checkpoint c where c.number = a.number and c.step = a.known collate "C") is not null
     ), written as (
         insert into {schema}.checkpoint (number, step, name, kind, failed, value, owner, epoch)
         select f.number, f.step, f.name, f.kind, f.failed, f.value::json, p_owner, f.epoch from fenced f

@@ -46,7 +46,7 @@ begin
             for update skip locked
         ) l
         where a.known is null
-           or exists (select from {schema}.checkpoint c where c.number = a.number and c.step = a.known collate "C")
+           or (select c.step from {schema}.checkpoint c where c.number = a.number and c.step = a.known collate "C") is not null
     ), gone as (
         delete from {schema}.live l using fenced f where l.number = f.number returning l.number
     ), done as (
