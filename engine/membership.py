@@ -219,6 +219,7 @@ class Membership:
         finally:
             changed.cancel()
             waiting.cancel()
+            await asyncio.gather(changed, waiting, return_exceptions=True)  # before anybody closes the connection
 
     @staticmethod
     async def _fetch(conn: AnyConnection, query: str, arguments: list[Any]) -> Any:
