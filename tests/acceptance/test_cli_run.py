@@ -103,6 +103,20 @@ def test_a_violation_exits_1_and_ends_with_the_line_that_repeats_it(tmp_path: Pa
     assert all(violation["seed"] == 5 and violation["reproduce"] for violation in again.document["violations"])
 
 
+def test_a_canary_is_caught_by_the_invariant_that_it_breaks(tmp_path: Path) -> None:
+    """Its key changes with the epoch: the killed worker's charge is made again, and applied twice."""
+    plan = write_plan(tmp_path, at_point("step.checkpointing", step="charge", worker=0))
+    command = ("run", "payments", "--seed", "1", "--workers", "2", *SMALL, "--json")
+    broken = duress(tmp_path, *command, "--plan", plan, "--canary", "key-of-the-epoch")
+    assert broken.code == 1, broken.err + broken.out
+    assert {violation["invariant"] for violation in broken.document["violations"]} == {"S4"}
+    assert "--canary key-of-the-epoch" in broken.document["violations"][0]["reproduce"]
+    sound = duress(tmp_path, *command, "--plan", plan)
+    assert sound.code == 0, sound.err + sound.out
+    unprovoked = duress(tmp_path, *command, "--faults", "none", "--canary", "key-of-the-epoch")
+    assert unprovoked.code == 0, unprovoked.err + unprovoked.out
+
+
 def test_a_user_s_own_server_is_used_and_left_as_it_was(tmp_path: Path, server: Server) -> None:
     databases = names(server)
     plan = write_plan(tmp_path, at_point("step.committing", step="debit", occurrence=2))

@@ -116,3 +116,12 @@ async def telling(
         yield Told(crew, recorder, folder)
     finally:
         await crew.kill()
+
+
+def state(pid: int) -> str:
+    """The state letter in /proc/<pid>/stat; empty when there is no such process, or it has ended."""
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if letter in "ZX" else letter

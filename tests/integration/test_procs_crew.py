@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from telling_worker import LIMIT, in_a_loop, telling
+from telling_worker import LIMIT, in_a_loop, state, telling
 
 from duress.scenarios.history import EXITED, SPAWNED
 from duress.scenarios.procs.crew import WorkerStartFailed
@@ -143,12 +143,3 @@ def test_no_worker_outlives_a_harness_that_is_killed(tmp_path: Path) -> None:
     while any(state(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [state(pid) for pid in workers] == ["", ""]
-
-
-def state(pid: int) -> str:
-    """The state letter in /proc/<pid>/stat; empty when there is no such process, or it has ended."""
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return "" if letter in "ZX" else letter
