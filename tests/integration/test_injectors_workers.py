@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -256,3 +257,18 @@ def test_another_process_with_its_number_is_not_the_one_that_was_watched() -> No
     watch._first = replace(watch._first, started=watch._first.started - 1)
     assert watch.state() is None
     assert watch.running() is watch.stopped() is None
+
+
+def test_a_group_is_stopped_when_all_of_it_is(server: Server, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with struck(server, tmp_path) as (workers, _, _ready):
+            pid = workers.processes[0].pid
+            watch = ProcessWatch(pid)
+            os.kill(pid, signal.SIGSTOP)
+            await until(lambda: state(pid) == "T")
+            assert watch.stopped() is None
+            os.killpg(pid, signal.SIGSTOP)
+            await until(lambda: watch.stopped() is not None)
+            assert ProcessWatch(pid).stopped() is None  # it was so before this watch began
+
+    asyncio.run(run())

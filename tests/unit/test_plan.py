@@ -200,6 +200,11 @@ def test_somebody_must_be_left_to_finish() -> None:
         validate(Plan(events=anyone), workers=2)
 
 
+def test_a_plan_of_another_version_is_refused_without_a_file_too() -> None:
+    with pytest.raises(PlanError, match="version is 2: this duress reads version 1"):
+        validate(Plan(version=2))
+
+
 def test_all_objections_are_given_at_once() -> None:
     bad = Event(trigger=AtTime(seconds=-1), fault=PauseWorker(duration=-1), worker=9)
     with pytest.raises(PlanError) as caught:
