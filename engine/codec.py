@@ -41,7 +41,10 @@ def is_storable(text: str) -> bool:
 
 def same_value(one: Any, other: Any) -> bool:
     """Whether two values are stored as the same JSON, the order of keys and of sets apart."""
-    return _sorted_encoder.encode(one) == _sorted_encoder.encode(other)
+    try:
+        return _sorted_encoder.encode(one) == _sorted_encoder.encode(other)
+    except TypeError:  # keys that are no text cannot be sorted
+        return bool(one == other)
 
 
 def check_type(type_: Any) -> str | None:

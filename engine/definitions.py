@@ -45,7 +45,8 @@ class Retry:
     on: tuple[type[Exception], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.initial < 0 or self.backoff < 1 or self.maximum < 0 or not 0 <= self.jitter <= 1:
+        well = self.attempts >= 1 and self.initial >= 0 and self.backoff >= 1 and self.maximum >= 0 and 0 <= self.jitter <= 1
+        if not well:  # asked so that NaN is refused too
             raise ConfigurationError(f"{self} will not do: attempts >= 1, initial >= 0, backoff >= 1, 0 <= jitter <= 1")
 
     def delay(self, attempt: int, entropy: random.Random) -> float:

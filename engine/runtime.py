@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -43,9 +44,9 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         positive = ("concurrency", "lease", "heartbeat", "poll", "takeovers", "writers", "transactions")
         for name in positive:
-            if getattr(self, name) <= 0:
-                raise ConfigurationError(f"{name}={getattr(self, name)} will not do: it must be greater than 0")
-        if self.suspend_after < 0 or self.grace < 0:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigurationError(f"{name}={getattr(self, name)} will not do: it must be finite and above 0")
+        if not (self.suspend_after >= 0 and self.grace >= 0):
             raise ConfigurationError("suspend_after and grace must not be negative")
         if self.heartbeat * 2 > self.lease:
             raise ConfigurationError(

@@ -84,7 +84,7 @@ async def opened(dsn: str, **options: Any) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def working(engine: Engine, **options: Any) -> AsyncIterator["asyncio.Task[None]"]:
-    """A worker of this engine beside the test; stopped gracefully at the end, and any error of its own is raised here."""
+    """A worker of this engine beside the test; stopped gracefully at the end; an error of its own is raised here."""
     task = asyncio.create_task(engine.work(**options))
     try:
         yield task
@@ -124,7 +124,7 @@ class Sql:
         answer = None
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while (answer := await self.one(query, *arguments)) != is_:
+                while (answer := await self.one(query, *arguments)) != is_:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise AssertionError(f"{query} {arguments} stays {answer!r}, not {is_!r}") from None
@@ -140,7 +140,7 @@ async def session(dsn: str) -> AsyncIterator[Sql]:
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until something in this process is so."""
     async with asyncio.timeout(PATIENCE_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 

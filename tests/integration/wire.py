@@ -1,4 +1,4 @@
-"""A wire between a program and PostgreSQL that can fail: replies that never arrive, connections that go without a word."""
+"""A wire between a program and PostgreSQL that fails: replies that never arrive, connections that go without a word."""
 
 import asyncio
 import contextlib
