@@ -45,7 +45,13 @@ class Retry:
     on: tuple[type[Exception], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        well = self.attempts >= 1 and self.initial >= 0 and self.backoff >= 1 and self.maximum >= 0 and 0 <= self.jitter <= 1
+        well = (
+            self.attempts >= 1
+            and self.initial >= 0
+            and self.backoff >= 1
+            and self.maximum >= 0
+            and 0 <= self.jitter <= 1
+        )
         if not well:  # asked so that NaN is refused too
             raise ConfigurationError(f"{self} will not do: attempts >= 1, initial >= 0, backoff >= 1, 0 <= jitter <= 1")
 

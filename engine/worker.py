@@ -137,7 +137,6 @@ class Worker:
         return None
 
     async def _live(self, runtime: Runtime, membership: Membership) -> None:
-        options = self.options
         keep = asyncio.create_task(membership.keep(runtime), name="duress lease")
         others = [
             asyncio.create_task(coroutine, name=name)
@@ -152,17 +151,11 @@ class Worker:
             done, _ = await asyncio.wait({keep, stopping, *others}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # what broke inside the engine is not hidden
-            if keep in done:
-                log.warning(
-                    "worker %s: incarnation %d was declared dead; starting anew", self.name, runtime.incarnation
-                )
+            if keep not in done and await self._drain(runtime, keep):
+                await self._leave(runtime)
+            else:
+                log.warning("worker %s: incarnation %d was declared dead", self.name, runtime.incarnation)
                 await _announce(runtime, observer.WORKER_LOST, {})
-                return
-            await self._drain(runtime)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(options.lease):
-                    await runtime.store.leave(runtime.incarnation)
-            await _announce(runtime, observer.WORKER_LEFT, {})
         finally:
             for task in (keep, stopping, *others):
                 task.cancel()
@@ -267,19 +260,28 @@ class Worker:
 
     # Ending
 
-    async def _drain(self, runtime: Runtime) -> None:
-        """Let the bodies that run end, for a while; then stop them too."""
+    async def _drain(self, runtime: Runtime, keep: asyncio.Task[None]) -> bool:
+        """Let the bodies that run end, for a while; then stop them too. False if we are declared dead meanwhile."""
         for execution, _ in list(self._running.values()):
             execution.drain()
-        tasks = {task for _, task in self._running.values()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.options.grace)
-            for execution, task in list(self._running.values()):
-                if task in late:
-                    log.warning("workflow %s did not stop within %.0f s", execution.claimed.id, self.options.grace)
-                    execution.unwind("released")
-            if late:
-                await asyncio.wait(late, timeout=1.0)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.options.grace
+        while self._running and not keep.done() and (left := until - loop.time()) > 0:
+            tasks = {task for _, task in self._running.values()}
+            await asyncio.wait({keep, *tasks}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        late = {task for _, task in self._running.values()}
+        if late and not keep.done():
+            for execution, _ in list(self._running.values()):
+                log.warning("workflow %s did not stop within %.0f s", execution.claimed.id, self.options.grace)
+                execution.unwind("released")
+            await asyncio.wait(late, timeout=1.0)
+        return not keep.done()
+
+    async def _leave(self, runtime: Runtime) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.lease):
+                await runtime.store.leave(runtime.incarnation)
+        await _announce(runtime, observer.WORKER_LEFT, {})
 
     async def _abandon(self) -> None:
         """Stop what still runs, without a trace, and wait until it has let go of its connections."""
