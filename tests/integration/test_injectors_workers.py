@@ -133,7 +133,7 @@ def test_a_worker_killed_while_paused_counts_as_no_longer_paused(server: Server,
 
 def test_stop_lets_the_worker_end_by_itself_and_does_not_wait_for_it(server: Server, tmp_path: Path) -> None:
     async def run() -> None:
-        async with struck(server, tmp_path) as (workers, injector, _):
+        async with struck(server, tmp_path, manners="slow") as (workers, injector, _):
             first = workers.processes[0]
             injection = await injector.inject(held(StopWorker(restart_after=0.1)), 0)
             assert injection.asked is not None
