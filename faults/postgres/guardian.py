@@ -27,10 +27,11 @@ from typing import Any, Final, NoReturn
 FOLDER_PREFIX: Final = "duress-"
 LOCK_NAME: Final = "lock"
 OWNER_CHECK_S: Final = 0.25  # a forked child of the owner may hold the socket open: then only our parent's id tells
-QUIT_S: Final = 0.5  # how long the postmaster may take to end in order, which also frees its shared memory
+QUIT_S: Final = 0.4  # how long the postmaster may take to end in order, which also frees its shared memory
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 IPC_RMID: Final = 0
+SEGMENT_PREFIX: Final = "/dev/shm/PostgreSQL."
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -204,10 +205,18 @@ class Guardian:
         for child in self.children.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, deadline - time.monotonic()))
+        # What initdb ran ends by itself when initdb is gone, and frees its shared memory only then.
+        while self.reap_and_list() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        segments: set[str] = set()
         while left := self.reap_and_list():
             for pid in left:
+                segments |= named_segments(pid)
                 send(pid, signal.SIGKILL)
-            time.sleep(0.005)
+            time.sleep(0.01)
+        for segment in segments:
+            with contextlib.suppress(OSError):
+                os.unlink(segment)
 
     def remove_all(self) -> None:
         """Remove the folders, and the shared memory of a postmaster that could not do it."""
@@ -228,6 +237,16 @@ def parents_of_all() -> dict[int, int]:
             except (OSError, IndexError, ValueError):
                 continue
     return parents
+
+
+def named_segments(pid: int) -> set[str]:
+    """PostgreSQL's shared memory files that a process has mapped, and that nobody removes if it is killed."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            mapped = (os.fsdecode(line.split()[-1]) for line in file)
+            return {path for path in mapped if path.startswith(SEGMENT_PREFIX)}
+    except OSError:
+        return set()
 
 
 def send(pid: int, number: int) -> None:

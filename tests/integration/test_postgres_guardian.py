@@ -1,5 +1,6 @@
 """No server and no folder is left 2 s after its owner is gone, whatever ended the owner and whenever."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -42,6 +43,37 @@ class Owner:
         self.process.wait()
 
 
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.001)
+
+
+def shared_memory() -> dict[str, int]:
+    """Shared memory outside a server's folder, System V's and PostgreSQL's named kind, and how many use it."""
+    table = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    uses = {columns[1]: int(columns[6]) for columns in table}
+    uses |= {str(path): 0 for path in Path("/dev/shm").glob("PostgreSQL.*")}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            for line in maps.read_text(errors="replace").splitlines():
+                if (name := line.split()[-1]) in uses:
+                    uses[name] += 1
+    return uses
+
+
+@pytest.fixture(autouse=True)
+def no_shared_memory_is_left() -> Iterator[None]:
+    """What nobody uses was left behind."""
+    before = shared_memory()
+    yield
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while left := [name for name, users in shared_memory().items() if name not in before and not users]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def owners(open_folder: Path) -> Iterator[Callable[[str], Owner]]:
     started: list[Owner] = []
@@ -77,19 +109,8 @@ def left_within(base: Path, seconds: float) -> list[str]:
     """What is still left after at most `seconds`."""
     deadline = time.monotonic() + seconds
     while (found := left(base)) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.05)
     return found
-
-
-def wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.001)
-
-
-def shared_memory_segments() -> set[int]:
-    return {int(line.split()[1]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
 
 
 @pytest.mark.parametrize(
@@ -149,14 +170,14 @@ def test_a_server_that_was_stopped_by_a_signal_goes_too_and_its_shared_memory(
     owner = owners(START + sessions + READY + FOREVER)
     postmaster = int(owner.said()[1])
     segment = int(next(open_folder.glob("duress-*/data/postmaster.pid")).read_text().splitlines()[6].split()[1])
-    assert segment in shared_memory_segments()
+    assert str(segment) in shared_memory()
     for process in Path("/proc").glob("[0-9]*"):
         if f" {postmaster} " in (process / "stat").read_text().rpartition(")")[2][:20]:
             os.kill(int(process.name), SIGSTOP)
     os.kill(postmaster, SIGSTOP)
     owner.end(SIGKILL)
     assert left_within(open_folder, GONE_WITHIN_S) == []
-    assert segment not in shared_memory_segments()
+    assert str(segment) not in shared_memory()
 
 
 def test_the_server_ends_with_its_guardian_and_close_removes_the_folder(open_folder: Path) -> None:
