@@ -28,6 +28,7 @@ from duress.faults.postgres import Server
 
 PARTS = ("peers", "kills", "claims", "trips")
 FAILED, VOID, INTERRUPTED = 3, 4, 130
+WIDTH = 130
 
 
 @click.command()
@@ -81,8 +82,9 @@ def main(only: str, seconds: float, kill_count: int, completed: int, fsync: str,
         )
     )
     save(bench, out)
-    show(bench, Console())
-    Console().print(f"saved as {out}")
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)  # a pipe has no width of its own
+    show(bench, console)
+    console.print(f"saved as {out}", soft_wrap=True)
     if bench.void:
         sys.exit(VOID)
 
@@ -121,7 +123,7 @@ def _describe(server: Server, fsync: bool) -> Mode:
 
 def _progress(console: Console) -> Say:
     def say(message: str) -> None:
-        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {message}", highlight=False)
+        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {message}", highlight=False, soft_wrap=True)
 
     return say
 

@@ -11,8 +11,12 @@ sequential job runs one workflow at a time and takes the time of each step insid
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import json
 import math
+import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -21,6 +25,7 @@ from pathlib import Path
 
 SEQUENTIAL_STEPS = 200  # of one workflow: long enough that starting one does not show in a median
 _ATTEMPTS = 4
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +127,16 @@ def _drains(job: Job, answer: Answer) -> Generator[int, float, None]:
     raise RuntimeError(f"{job.setup}: no drain lasted {job.seconds} s in {_ATTEMPTS} attempts; the rate keeps rising")
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the benchmark that started it ends, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it was gone already
+        sys.exit(1)
+
+
 def read_job() -> Job:
-    """The job from the command line."""
+    """The job from the command line; from now on this process ends with the one that gave it."""
+    end_with_parent()
     parser = argparse.ArgumentParser()
     for name in ("dsn", "mode", "setup", "out"):
         parser.add_argument(f"--{name}", required=True)
