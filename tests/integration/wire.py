@@ -18,8 +18,14 @@ class Wire:
         """Whether the server's replies are swallowed."""
         self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._abandoned: list[asyncio.StreamWriter] = []
+        self._serving: set[asyncio.Task[None]] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
         pair = (writer, server_writer)
         self._open.add(pair)
@@ -46,10 +52,12 @@ class Wire:
             if server_learns:
                 server.transport.abort()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.cut()
         for server in self._abandoned:
             server.transport.abort()
+        while self._serving:
+            await asyncio.wait(self._serving)
 
 
 @asynccontextmanager
@@ -58,11 +66,11 @@ async def wired(dsn: str) -> AsyncIterator[Wire]:
     parts = psycopg.conninfo.conninfo_to_dict(dsn)
     target = f"{parts['host']}/.s.PGSQL.{parts['port']}"
     wire = Wire(target, "")
-    listener = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     wire.dsn = psycopg.conninfo.make_conninfo(dsn, host="127.0.0.1", port=port)
     try:
         yield wire
     finally:
         listener.close()
-        wire.close()
+        await wire.close()
