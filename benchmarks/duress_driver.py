@@ -1,16 +1,18 @@
 """Drives duress in the process it runs in: the same job as the peers' drivers get, through the public API only."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import psycopg
 
-from benchmarks.limit import INSERT, INSERT_VALUE
+from benchmarks.limit import INSERT, INSERT_VALUE, ROW_INSERT
 from benchmarks.protocol import SEQUENTIAL_STEPS, Answer, Countdown, Job, read_job, time_drains_async, write_answer
 from duress.engine import Engine, step, workflow
 
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
 _DRAIN_TIMEOUT_S = 300.0
 _STARTERS = 64  # workflows being started at once while a backlog is built; not timed
 _latencies_ms: list[float] = []
@@ -92,37 +94,43 @@ async def _until_finished(dsn: str) -> None:
 async def sequential(job: Job, answer: Answer, client: Engine) -> None:
     """One workflow at a time, steps timed inside; between workflows, while the worker is idle, prepared INSERTs.
 
-    Both in turns in one process and one event loop, so that whatever disturbs the machine disturbs both.
+    All in turns in one process and one event loop, so that whatever disturbs the machine disturbs all.
     """
     async with Engine(job.dsn) as engine, await psycopg.AsyncConnection.connect(job.dsn, autocommit=True) as connection:
         connection.prepare_threshold = 0
         working = asyncio.ensure_future(engine.work(concurrency=job.concurrency, name="bench"))
         inserts_ms: list[float] = []
+        row_inserts_ms: list[float] = []
         began = 0.0
-        while not began or time.perf_counter() - began < job.seconds:
+        for number in itertools.count():
             await start_backlog(client, 1, SEQUENTIAL_STEPS)
             await _until_drained(working)
             answer.rows_expected += SEQUENTIAL_STEPS
-            await insert_rows(connection, SEQUENTIAL_STEPS, inserts_ms)
+            await insert(connection, INSERT, [(INSERT_VALUE,)] * SEQUENTIAL_STEPS, inserts_ms)
+            rows = [(number, str(step), INSERT_VALUE) for step in range(SEQUENTIAL_STEPS)]
+            await insert(connection, ROW_INSERT, rows, row_inserts_ms)
             if not began:  # the first round was the warm-up
                 began = time.perf_counter()
-                _latencies_ms.clear()
-                inserts_ms.clear()
+                for sample in (_latencies_ms, inserts_ms, row_inserts_ms):
+                    sample.clear()
+            elif time.perf_counter() - began >= job.seconds:
+                break
         answer.latencies_ms = list(_latencies_ms)
-        answer.insert_latencies_ms = inserts_ms
+        answer.insert_latencies_ms, answer.row_insert_latencies_ms = inserts_ms, row_inserts_ms
         engine.stop()
         await working
 
 
-async def insert_rows(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], rows: int, latencies_ms: list[float]
+async def insert(
+    connection: Connection, statement: str, rows: Sequence[tuple[object, ...]], spent_ms: list[float]
 ) -> None:
     """Single prepared INSERTs, each in a transaction of its own, one after another."""
     cursor = connection.cursor()
-    for _ in range(rows):
+    encoded = statement.encode()
+    for row in rows:
         began = time.perf_counter()
-        await cursor.execute(INSERT.encode(), (INSERT_VALUE,))
-        latencies_ms.append((time.perf_counter() - began) * 1e3)
+        await cursor.execute(encoded, row)
+        spent_ms.append((time.perf_counter() - began) * 1e3)
 
 
 async def main() -> None:

@@ -15,6 +15,14 @@ TABLE = "create table limit_insert (number bigint generated always as identity p
  at timestamptz not null default clock_timestamp())"
 INSERT = "insert into limit_insert (value) values (%s)"
 INSERT_VALUE = "1"
+# The same row as a checkpoint's, without an engine: what its columns and its key cost by themselves.
+ROW_TABLE = """create table limit_row (number bigint not null, step text collate "C" not null, name text not null,
+ kind text not null, failed boolean not null, value json not null, owner bigint not null, epoch integer not null,
+ at timestamptz not null default clock_timestamp(), primary key (number, step))"""
+ROW_INSERT = (
+    "insert into limit_row (number, step, name, kind, failed, value, owner, epoch)"
+    " values (%s, %s, 'noop', 'step', false, %s, 1, 1)"
+)
 CLIENTS = 16
 _THREADS = 2
 
@@ -28,9 +36,10 @@ class Insertions:
 
 
 def create_table(dsn: str) -> None:
-    """The table that pgbench and the sequential INSERTs fill."""
+    """The tables that pgbench and the sequential INSERTs fill."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(TABLE)
+        connection.execute(ROW_TABLE)
 
 
 def run_pgbench(pgbench: Path, dsn: str, seconds: float) -> Insertions:

@@ -51,18 +51,20 @@ class Answer:
     seconds: float = 0.0
     rows_expected: int = 0
     latencies_ms: list[float] = field(default_factory=list)  # one per sequential step
-    insert_latencies_ms: list[float] = field(
-        default_factory=list
-    )  # duress only: prepared INSERTs between its workflows
+    # duress only, prepared INSERTs in turns with its workflows: pgbench's, and one of a checkpoint's row.
+    insert_latencies_ms: list[float] = field(default_factory=list)
+    row_insert_latencies_ms: list[float] = field(default_factory=list)
 
 
 class Countdown:
-    """Set when `left` workflow bodies have ended, and keeps when that was. Safe from any thread."""
+    """Ends when `left` workflow bodies have ended, and keeps when that was. Bodies may end in any thread."""
 
     def __init__(self, left: int) -> None:
         self._left = left
         self._lock = threading.Lock()
         self._reached = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reached_in_loop = asyncio.Event()
         self.at = math.nan
 
     def body_ended(self) -> None:
@@ -72,6 +74,8 @@ class Countdown:
             if self._left == 0:
                 self.at = time.perf_counter()
                 self._reached.set()
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._reached_in_loop.set)
 
     def wait(self, timeout: float) -> None:
         """Wait for the last body, or raise TimeoutError: a benchmark that lost a workflow has no result."""
@@ -79,12 +83,16 @@ class Countdown:
             raise self._too_late(timeout)
 
     async def wait_async(self, timeout: float) -> None:
-        """The same without blocking the event loop that runs the workflows."""
-        deadline = time.perf_counter() + timeout
-        while not self._reached.is_set():
-            if time.perf_counter() > deadline:
-                raise self._too_late(timeout)
-            await asyncio.sleep(0.002)
+        """The same without blocking, or in any way disturbing, the event loop that runs the workflows."""
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            if self._reached.is_set():
+                return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._reached_in_loop.wait()
+        except TimeoutError:
+            raise self._too_late(timeout) from None
 
     def _too_late(self, timeout: float) -> TimeoutError:
         return TimeoutError(f"{self._left} workflows did not end within {timeout:.0f} s; see the engine's own log")

@@ -48,7 +48,9 @@ class Sequential(Struct, frozen=True, kw_only=True):
 
     setup: str
     step: Latency
-    insert: Latency | None = None  # prepared INSERTs in turns with the steps, same process; only beside our own
+    # Prepared INSERTs in turns with the steps, in the same process; only beside our own.
+    insert: Latency | None = None  # pgbench's
+    row_insert: Latency | None = None  # of a checkpoint's row, with its columns and its key
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -205,8 +207,12 @@ def throughput(answer: Answer, tried: dict[str, float]) -> Throughput:
 
 def sequential(answer: Answer) -> Sequential:
     """Of a sequential answer."""
-    inserts = latency(answer.insert_latencies_ms) if answer.insert_latencies_ms else None
-    return Sequential(setup=answer.setup, step=latency(answer.latencies_ms), insert=inserts)
+    return Sequential(
+        setup=answer.setup,
+        step=latency(answer.latencies_ms),
+        insert=latency(answer.insert_latencies_ms) if answer.insert_latencies_ms else None,
+        row_insert=latency(answer.row_insert_latencies_ms) if answer.row_insert_latencies_ms else None,
+    )
 
 
 def summarise_kills(kills: list[Kill]) -> Kills:

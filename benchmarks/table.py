@@ -96,16 +96,12 @@ def _show_engines(mode: Mode, console: Console) -> None:
             f"{step.mean_ms:.3f}",
             f"{figures.setup} / {mode.engines.sequential[name].setup}",
         )
-    insert = mode.engines.sequential["duress"].insert
-    if insert is not None:
-        table.add_row(
-            "psycopg, prepared INSERT",
-            "",
-            "",
-            f"{insert.median_ms:.3f}",
-            f"{insert.mean_ms:.3f}",
-            "in turns with duress",
-        )
+    ours = mode.engines.sequential["duress"]
+    for label, insert in (("the same INSERT, psycopg", ours.insert), ("a checkpoint's row, psycopg", ours.row_insert)):
+        if insert is not None:
+            table.add_row(
+                label, "", "", f"{insert.median_ms:.3f}", f"{insert.mean_ms:.3f}", "prepared, in turns with duress"
+            )
     console.print(table)
 
 
