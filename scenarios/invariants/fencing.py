@@ -15,6 +15,8 @@ from duress.scenarios.reading import CLOCKS, ENDING, OUTAGES, Holding, Incarnati
 REAPED = 2.0  # seconds from a process's unplanned end until the harness has surely seen it
 PATIENCE = 1.0  # seconds, beside the lease, after which a stale owner's work must be in other hands
 
+# What an owner says when the database has taken a workflow back from it.
+LET_GO = frozenset({observer.FINISHED, observer.SUSPENDED, observer.RELEASED})
 # What an owner says when it goes on with a workflow.
 WORKS = frozenset(
     {
@@ -91,11 +93,12 @@ def _finished_under_the_newest(reading: Reading) -> Iterator[Sighting]:
 
 
 def one_owner(reading: Reading) -> Iterator[Sighting]:
+    yield from _declared_dead_alive(reading)
     for id_, holdings in reading.holdings.items():
         for owner, successor in pairwise(holdings):
             if owner.incarnation == successor.incarnation:
                 continue
-            until = _lease_at(reading, owner, successor.claimed_at)
+            until = _lease_at(reading, owner.incarnation, successor.claimed_at)
             if until is not None and not _may_be_over(reading, owner, successor.claimed_at):
                 yield Sighting(
                     id_,
@@ -105,9 +108,25 @@ def one_owner(reading: Reading) -> Iterator[Sighting]:
                 )
 
 
-def _lease_at(reading: Reading, owner: Holding, moment_at: float) -> float | None:
-    """Until when the owner's lease lasted, as granted before that moment; None if it was over, or nothing is known."""
-    incarnation = reading.incarnations.get(owner.incarnation)
+def _declared_dead_alive(reading: Reading) -> Iterator[Sighting]:
+    """The work of a living worker was set free, even if it was claimed only later."""
+    for entry in reading.evidence.history:
+        if entry.name != observer.TOOK_OVER or not entry.facts["workflows"]:
+            continue
+        victim, at = entry.facts["victim"], entry.facts["at"]
+        until = _lease_at(reading, victim, at)
+        if until is not None and not _may_be_gone(reading, reading.incarnations[victim], at):
+            yield Sighting(
+                None,
+                f"Worker {reading.incarnations[victim].worker} (incarnation {victim}) was declared dead"
+                f" {seconds(entry.at)} by {entry.source} ({entry.facts['reason']}), and {entry.facts['workflows']}"
+                f" workflows were taken from it, while it lived and its lease had {later(until - at)} to go.",
+            )
+
+
+def _lease_at(reading: Reading, owner: int, moment_at: float) -> float | None:
+    """Until when an incarnation's lease lasted, as granted before that moment; None if it was over or is not known."""
+    incarnation = reading.incarnations.get(owner)
     if incarnation is None:
         return None
     granted = [until for until in incarnation.leases if until - reading.evidence.lease <= moment_at]
@@ -117,8 +136,7 @@ def _lease_at(reading: Reading, owner: Holding, moment_at: float) -> float | Non
 
 def _may_be_over(reading: Reading, owner: Holding, moment_at: float) -> bool:
     """Whether the ownership may have ended before its lease: the owner let go, or all its sessions were gone."""
-    moment = reading.at(moment_at) + CLOCKS
-    if owner.how in ("finished", "suspended", "released"):
+    if any(entry.name in LET_GO and entry.facts["epoch"] == owner.epoch for entry in reading.entries[owner.workflow]):
         return True  # it says so itself; the word may come long after the deed
     if any(
         row.kind == "sleep" and row.epoch == owner.epoch and row.at <= moment_at
@@ -126,8 +144,12 @@ def _may_be_over(reading: Reading, owner: Holding, moment_at: float) -> bool:
         for row in rows
     ):
         return True  # suspended, perhaps, and ended before it could say so
-    incarnation = reading.incarnations[owner.incarnation]
-    process = incarnation.process
+    return _may_be_gone(reading, reading.incarnations[owner.incarnation], moment_at)
+
+
+def _may_be_gone(reading: Reading, incarnation: Incarnation, moment_at: float) -> bool:
+    """Whether the incarnation may have ended, or lost all its sessions, before that moment."""
+    moment, process = reading.at(moment_at) + CLOCKS, incarnation.process
     if incarnation.gone <= moment:
         return True
     if any(_may_have_ended(fault, reading, incarnation, moment) for fault in reading.faults):
