@@ -97,7 +97,7 @@ class Reading:
         self.entries: dict[str, list[Entry]] = defaultdict(list)  # workflow → what workers said about it, in order
         self.received: dict[tuple[str, str], list[Entry]] = defaultdict(list)  # (workflow, step) → requests
         self.accepted: dict[str, float] = {}  # workflow → when a client was first told that it is accepted
-        self.finished: dict[str, float] = {}  # workflow → when a worker first said that its outcome is durable
+        self.finished: dict[str, float] = {}  # workflow → when its outcome was durable, as far as workers told
         self.processes: list[Process] = []
         self.incarnations: dict[int, Incarnation] = {}
         self.holdings: dict[str, list[Holding]] = defaultdict(list)  # workflow → claims by epoch
@@ -119,6 +119,9 @@ class Reading:
         self.checkpoints: dict[str, dict[str, list[CheckpointRow]]] = defaultdict(lambda: defaultdict(list))
         for row in evidence.final.checkpoints:
             self.checkpoints[row.workflow][row.step].append(row)
+        for id_, entries in self.entries.items():
+            if any(row.status != "open" for row in self.workflows.get(id_, ())):
+                self.finished.setdefault(id_, entries[-1].at)  # its worker did not live to tell
 
     @property
     def end(self) -> float:

@@ -111,7 +111,7 @@ def _first_checkpoint(reading: Reading, affected: Sequence[Holding], fault: Seen
 
 
 def _drained(reading: Reading, affected: Sequence[Holding]) -> float | None:
-    """When the last affected workflow ended; of one whose worker did not live to tell, the moment is not known."""
+    """When the last affected workflow ended, as far as workers lived to tell."""
     if any(row.status == "open" for held in affected for row in reading.workflows.get(held.workflow, ())):
         return None
     return max(

@@ -10,13 +10,13 @@ from typing import Final
 from duress.scenarios.history import Evidence
 from duress.scenarios.invariants.conservation import CONSERVED
 from duress.scenarios.invariants.fencing import FENCED, NO_HOSTAGE, ONE_OWNER
-from duress.scenarios.invariants.invariant import Finding, Invariant
+from duress.scenarios.invariants.invariant import Finding, Invariant, MissingTable
 from duress.scenarios.invariants.liveness import PROGRESS
 from duress.scenarios.invariants.steps import CHECKPOINT_ONCE, EFFECT_ONCE, NO_RERUN, ORDERED, SAME_KEY, SAME_PATH
 from duress.scenarios.invariants.workflows import NONE_LOST, ONE_OUTCOME, START_ONCE
 from duress.scenarios.reading import Reading
 
-__all__ = ["INVARIANTS", "MOST_FINDINGS", "Finding", "Invariant", "UnknownInvariant", "judge", "titles"]
+__all__ = ["INVARIANTS", "MOST_FINDINGS", "Finding", "Invariant", "MissingTable", "UnknownInvariant", "judge", "titles"]
 
 ALL: Final = (
     *(START_ONCE, ONE_OUTCOME, NONE_LOST),
@@ -34,7 +34,7 @@ class UnknownInvariant(LookupError):
 
 
 def judge(evidence: Evidence, ids: Iterable[str]) -> list[Finding]:
-    """All findings of these invariants, in their order. Raises UnknownInvariant."""
+    """All findings of these invariants, in their order. Raises UnknownInvariant and MissingTable."""
     chosen = [_known(id_) for id_ in ids]
     reading = Reading(evidence)
     # Entries name a workflow by its id. Where two carry one id, what is said of one would be held against the other.

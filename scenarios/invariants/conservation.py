@@ -17,8 +17,6 @@ Line = dict[str, Any]
 
 def conserved(reading: Reading) -> Iterator[Sighting]:
     tables = reading.evidence.final.tables
-    if "ledger" not in tables or "account" not in tables:
-        return
     lines = sorted(tables["ledger"], key=lambda line: (line["committed_at"] or line["at"], line["xact"], line["line"]))
     yield from _balanced_commits(lines)
     yield from _transit(lines)
@@ -108,5 +106,9 @@ def _settled(id_: str, outcome: object, lines: list[Line]) -> Iterator[Sighting]
 
 
 CONSERVED = Invariant(
-    "D1", "conserved", "Money is conserved at every commit and at the end, money in transit included.", conserved
+    "D1",
+    "conserved",
+    "Money is conserved at every commit and at the end, money in transit included.",
+    conserved,
+    tables=("ledger", "account"),
 )

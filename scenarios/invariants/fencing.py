@@ -183,16 +183,19 @@ def no_hostage(reading: Reading) -> Iterator[Sighting]:
         if min(fault.over, reading.end) <= deadline + CLOCKS or not _others_healthy(reading, fault, deadline):
             continue
         for held in reading.held_at(fault.effect, fault.worker):
-            if not _let_go_before(reading, held, fault) and not _claimed_by(reading, held, deadline):
+            if not _let_go_before(reading, held, fault) and not _free_by(reading, held, deadline):
                 yield Sighting(
                     held.workflow,
                     f"Worker {fault.worker} was paused {seconds(fault.effect)} for {later(fault.over - fault.effect)},"
-                    f" holding {held.workflow} under epoch {held.epoch}, and nobody had claimed it within lease +"
+                    f" holding {held.workflow} under epoch {held.epoch}, and nobody had succeeded it within lease +"
                     f" {PATIENCE:g} s ({bound:g} s){_open_transaction(reading, held, fault.effect)}.",
                 )
 
 
-def _claimed_by(reading: Reading, held: Holding, deadline: float) -> bool:
+def _free_by(reading: Reading, held: Holding, deadline: float) -> bool:
+    """Whether the owner was declared dead, or the workflow claimed, by then."""
+    if reading.at(_deaths(reading).get(held.incarnation, math.inf)) <= deadline + CLOCKS:
+        return True
     return any(
         other.epoch > held.epoch and reading.at(other.claimed_at) <= deadline + CLOCKS
         for other in reading.holdings[held.workflow]

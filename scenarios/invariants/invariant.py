@@ -15,6 +15,10 @@ class Sighting:
     message: str
 
 
+class MissingTable(LookupError):
+    """A scenario names an invariant that is judged by a table, and does not give that table."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One broken promise: one or two sentences that name what was seen."""
@@ -36,13 +40,20 @@ class Invariant:
     title: str
     promise: str
     look: Callable[[Reading], Iterator[Sighting]]
+    tables: tuple[str, ...] = ()  # of the scenario's own, without which nothing can be seen
 
     def check(self, evidence: Evidence) -> list[Finding]:
         """All findings in one run's evidence."""
         return self.find(Reading(evidence))
 
     def find(self, reading: Reading) -> list[Finding]:
-        """The same, of evidence that was read already."""
+        """The same, of evidence that was read already. Raises MissingTable rather than see nothing."""
+        for table in self.tables:
+            if table not in reading.evidence.final.tables:
+                raise MissingTable(
+                    f"{self.id} ({self.title}) is judged by the scenario's table {table!r}, which is not among its tables:"
+                    f" {', '.join(reading.evidence.final.tables) or 'it has none'}"
+                )
         return [Finding(self.id, self.title, seen.message, seen.workflow) for seen in self.look(reading)]
 
 

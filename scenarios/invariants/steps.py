@@ -92,11 +92,8 @@ def no_rerun(reading: Reading) -> Iterator[Sighting]:
 
 
 def effect_once(reading: Reading) -> Iterator[Sighting]:
-    ledger = reading.evidence.final.tables.get("ledger")
-    if ledger is None:
-        return
     commits: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)  # (workflow, step) → commit → epoch
-    for line in ledger:
+    for line in reading.evidence.final.tables["ledger"]:
         commits[line["workflow"], line["step"]][line["xact"]] = line["epoch"]
     for (id_, step), epochs in commits.items():
         row = reading.row(id_, step)
@@ -261,6 +258,7 @@ EFFECT_ONCE = Invariant(
     "effect-once",
     "The effects of a transaction step are in the ledger exactly once, with its checkpoint.",
     effect_once,
+    tables=("ledger",),
 )
 SAME_KEY = Invariant(
     "S4", "same-key", "All attempts of a step carry one idempotency key; the receiver applied it once.", same_key

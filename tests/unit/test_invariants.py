@@ -9,7 +9,7 @@ from stories import OFFSET, Story, go_on, killed, paused, undisturbed
 from duress.engine import observer
 from duress.scenarios import history
 from duress.scenarios.history import WorkflowRow
-from duress.scenarios.invariants import INVARIANTS, MOST_FINDINGS, UnknownInvariant, judge, titles
+from duress.scenarios.invariants import INVARIANTS, MOST_FINDINGS, MissingTable, UnknownInvariant, judge, titles
 
 IDS = tuple(INVARIANTS)
 
@@ -322,13 +322,12 @@ def test_a_paused_worker_that_nobody_succeeds_is_a_hostage_taker() -> None:
 
 def test_a_paused_worker_that_goes_on_itself_is_a_hostage_taker_too() -> None:
     story = paused()
-    story.entries = [
-        entry for entry in story.entries if entry.facts.get("epoch") != 2 and entry.name != observer.FENCED
-    ]
+    gone = (observer.FENCED, observer.TOOK_OVER)
+    story.entries = [entry for entry in story.entries if entry.facts.get("epoch") != 2 and entry.name not in gone]
     story.incarnations[0] = 1
     story.of_worker(3.100, 0, observer.CHECKPOINTING, workflow="t", epoch=1, step="2", name="charge")
     story.of_worker(3.110, 0, observer.FINISHED, workflow="t", epoch=1, status="succeeded")
-    assert "nobody had claimed it within lease + 1 s" in found(story)["F3"]
+    assert "nobody had succeeded it within lease + 1 s" in found(story)["F3"]
 
 
 def test_a_pause_shorter_than_the_bound_takes_no_hostage() -> None:
@@ -430,6 +429,23 @@ def test_an_unknown_invariant_is_refused_by_name() -> None:
     with pytest.raises(UnknownInvariant, match="'S9'"):
         titles(["S9"])
     assert titles(["S2", "D1"]) == {"S2": "no-rerun", "D1": "conserved"}
+
+
+@pytest.mark.parametrize(("invariant", "table"), [("D1", "account"), ("D1", "ledger"), ("S3", "ledger")])
+def test_an_invariant_without_its_table_is_an_error_and_no_pass(invariant: str, table: str) -> None:
+    evidence = killed().evidence()
+    del evidence.final.tables[table]
+    with pytest.raises(MissingTable, match=f"{invariant} .* table '{table}'"):
+        judge(evidence, [invariant])
+
+
+def test_a_worker_declared_dead_while_it_lived_is_named_even_if_its_work_is_claimed_late() -> None:
+    story = paused()
+    story.beat(0, 0.020, 0.021)  # the lease goes on to 1.020
+    story.take_over(0.900, 1, 1, "lease")
+    assert "was declared dead at 0.9010 s by worker 1 (lease)" in found(story)["F2"]
+    story = paused()
+    assert "F2" not in found(story)
 
 
 def test_each_invariant_can_be_checked_alone() -> None:
