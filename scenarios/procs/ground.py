@@ -75,7 +75,7 @@ class ProcsGround:
         """
         if self._server is None:
             return {}
-        lost = Counter(database for database, _ in await asyncio.to_thread(_lost, self._server.log_path))
+        lost = Counter(database for database, _ in await asyncio.to_thread(lost_sessions, self._server.log_path))
         prefix = self._databases.prefix + "_seed_"
         return {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
 
@@ -106,7 +106,7 @@ async def open_ground(work: Work) -> AsyncIterator[ProcsGround]:
         yield ProcsGround(work, databases, template, nursery, server, postgres)
 
 
-def _lost(log: Path) -> set[tuple[str, int]]:
+def lost_sessions(log: Path) -> set[tuple[str, int]]:
     """(database, process) of each session of a worker that ended within an open transaction.
 
     One that only waited for a neighbour's session lock is not among them: it was in a statement of its own that had

@@ -14,6 +14,7 @@ from duress.scenarios.procs.wire import Reported
 
 VICTIM_BOUND = 3.0  # seconds that a timed fault waits for a victim with work in flight
 LOOK_AGAIN = 0.01  # seconds
+MOST_TRIES = 4  # at one planned fault
 
 
 @dataclass(slots=True)
@@ -22,7 +23,8 @@ class Strike:
 
     event: Event
     worker: int | None
-    injection: Injection | None = None
+    injection: Injection | None = None  # of the last try, once it is known that there will be no other
+    tries: int = 0
     why_not: str = "its trigger never came"
 
     @property
@@ -41,6 +43,7 @@ class Strikes:
         self._injector: ProcsInjector | None = None
         self._follows: list[asyncio.Task[None]] = []
         self._struck: set[int] = set()  # workers that suffer a fault now
+        self._striking = 0
         self._closed = False
 
     def attach(self, crew: Crew, injector: ProcsInjector) -> None:
@@ -61,6 +64,8 @@ class Strikes:
         for index, event in self.triggers.reached(worker, report.name, report.facts.get("name")):
             if not self._closed:
                 await self._strike(index, event, worker)
+            if self.all[index].injection is None:
+                self.triggers.again(index, event, worker)
 
     async def timed(self) -> None:
         """Pull the triggers that are moments; the workload begins now."""
@@ -71,6 +76,8 @@ class Strikes:
     async def settle(self) -> None:
         """Heal what is still in effect, and wait until everything has healed."""
         self.close()
+        while self._striking:  # noqa: ASYNC110  # at most once in a run, when the time is up
+            await asyncio.sleep(LOOK_AGAIN)
         for strike in self.all:
             if strike.injection is not None:
                 await strike.injection.heal()
@@ -79,9 +86,8 @@ class Strikes:
     async def _at_time(self, index: int, event: Event) -> None:
         assert isinstance(event.trigger, AtTime)
         await asyncio.sleep(event.trigger.seconds - self._recorder.now())
-        worker = await self._victim(event)
-        if not self._closed:
-            await self._strike(index, event, worker)
+        while self.all[index].injection is None and not self._closed:
+            await self._strike(index, event, await self._victim(event))
 
     async def _victim(self, event: Event) -> int:
         """The worker to strike: with work in flight, so that the fault matters, if that comes soon enough."""
@@ -101,13 +107,24 @@ class Strikes:
         return max(free, key=lambda number: (self._recorder.in_flight(number), -number), default=None)
 
     async def _strike(self, index: int, event: Event, worker: int) -> None:
+        """Inject once. Where there was nothing to strike (no session during an outage), it counts as a try only."""
         assert self._crew is not None and self._injector is not None
         strike = self.all[index]
         strike.worker = worker
+        strike.tries += 1
         self._struck.add(worker)
+        self._striking += 1
         if isinstance(event.fault, KillWorker | StopWorker):
             self._crew.expect_end(worker)
-        strike.injection = await self._injector.inject(event, worker)
+        try:
+            injection = await self._injector.inject(event, worker)
+        finally:
+            self._striking -= 1
+        if injection.reason is not None and strike.tries < MOST_TRIES:
+            self._struck.discard(worker)
+            strike.why_not = injection.reason
+            return
+        strike.injection = injection
         self._follows.append(asyncio.create_task(self._follow(index, strike, worker), name=describe(event)))
 
     async def _follow(self, index: int, strike: Strike, worker: int) -> None:

@@ -35,7 +35,8 @@ class Triggers:
                     due.append((index, self._waiting.pop(index)))
         return due
 
-    @property
-    def waiting(self) -> dict[int, Event]:
-        """The point events that did not come yet, by index."""
-        return dict(self._waiting)
+    def again(self, index: int, event: Event, worker: int) -> None:
+        """An event that found nothing to strike waits for its worker's next arrival at that place."""
+        assert isinstance(event.trigger, AtPoint)
+        self._waiting[index] = event
+        self._reached[index, worker] = event.trigger.occurrence - 1

@@ -11,7 +11,18 @@ import pytest
 from telling_worker import LIMIT, in_a_loop, state
 
 from duress.engine import observer
-from duress.faults.plan import AnyFault, AtPoint, AtTime, CrashBackend, Event, KillWorker, PauseWorker, Plan, StopWorker
+from duress.faults.plan import (
+    AnyFault,
+    AtPoint,
+    AtTime,
+    CrashBackend,
+    Event,
+    KillWorker,
+    PauseWorker,
+    Plan,
+    StopWorker,
+    TerminateBackend,
+)
 from duress.faults.postgres import Server
 from duress.scenarios import history, registry
 from duress.scenarios.history import Entry
@@ -32,6 +43,7 @@ PLAN = Plan(
         at_point(PauseWorker(duration=0.7), 1, observer.COMMITTING, "debit", 2),
         Event(trigger=AtTime(seconds=0.2), fault=StopWorker(restart_after=0.1), worker=2),
         at_point(CrashBackend(), 2, observer.STARTED, occurrence=12),
+        at_point(TerminateBackend(), 1, observer.COMMITTING, "debit", 1),
     )
 )
 
@@ -68,7 +80,13 @@ def named(observed: Observed, name: str, **facts: object) -> list[Entry]:
 def test_every_fault_of_the_plan_fired_and_was_confirmed(observed: tuple[Observed, dict[int, int]]) -> None:
     run, _ = observed
     assert run.doubts == ()
-    assert [record.kind for record in run.faults] == ["kill-worker", "pause-worker", "stop-worker", "crash-backend"]
+    assert [record.kind for record in run.faults] == [
+        "kill-worker",
+        "pause-worker",
+        "stop-worker",
+        "crash-backend",
+        "terminate-backend",
+    ]
     for index, record in enumerate(run.faults):
         assert record.asked is not None and record.effect is not None and record.healed is not None
         assert record.asked <= record.effect <= record.healed, record
@@ -148,7 +166,7 @@ def test_the_receiver_saw_more_attempts_than_there_are_checkpoints(observed: tup
     assert len(received) > len(keys), "the killed worker's charge was made again"
     assert all(entry.source == "receiver" for entry in received)
     assert sum(entry.facts["applied"] for entry in received) == len(keys)
-    assert lost[4] >= 1, "the paused worker was inside a transaction, and so were some when the server crashed"
+    assert lost[4] >= 1, "the session that was terminated at COMMIT was inside a transaction"
 
 
 def test_the_ledger_is_part_of_the_final_state_and_sums_to_zero(observed: tuple[Observed, dict[int, int]]) -> None:

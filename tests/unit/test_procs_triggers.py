@@ -44,6 +44,17 @@ def test_workers_are_armed_only_for_what_is_still_to_come() -> None:
     assert [index for index, _ in triggers.timed] == [2]
 
 
+def test_an_event_that_found_nothing_to_strike_comes_again_at_the_next_arrival() -> None:
+    event = at("step.committing", 2, "debit")
+    triggers = Triggers(Plan(events=(event,)))
+    assert triggers.reached(3, "step.committing", "debit") == []
+    assert triggers.reached(3, "step.committing", "debit") == [(0, event)]
+    assert triggers.armed_for(3) == ()
+    triggers.again(0, event, 3)
+    assert triggers.armed_for(3) == (Armed("step.committing", "debit"),)
+    assert triggers.reached(3, "step.committing", "debit") == [(0, event)]
+
+
 def test_two_events_at_one_point_are_both_pulled() -> None:
     first, second = at("step.ended", 1, worker=0), at("step.ended", 2, worker=0)
     triggers = Triggers(Plan(events=(first, second)))
