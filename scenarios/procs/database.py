@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 Connection = AsyncConnection[Any]
 CONNECT_TIMEOUT = 10  # seconds
+TRIES = 5  # at cloning a template
 
 
 class DatabaseUnusable(Exception):
@@ -71,13 +72,25 @@ class Databases:
     async def fresh(self, name: str, template: str) -> AsyncIterator[str]:
         """The DSN of a new database that is a copy of `template`, dropped at the end, whoever is still connected."""
         name = f"{self.prefix}_{name}"
-        await self._execute(
-            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        statement = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        for _ in range(TRIES):
+            try:
+                await self._execute(statement)
+                break
+            except psycopg.errors.ObjectInUse:  # a pooler, or somebody who watches the server, is connected to it
+                await self._disconnect(template)
+        else:
+            raise DatabaseUnusable(f"database {template} cannot be cloned: somebody keeps connecting to it")
         try:
             yield self.dsn_of(name)
         finally:
             await self._drop(name)
+
+    async def _disconnect(self, name: str) -> None:
+        async with connect(self.dsn) as connection:
+            await connection.execute(
+                "select pg_terminate_backend(pid, 1000) from pg_stat_activity where datname = %s", (name,)
+            )
 
     async def _drop(self, name: str) -> None:
         await self._execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
@@ -96,9 +109,13 @@ RIGHTS: LiteralString = """
 
 @contextlib.asynccontextmanager
 async def connect(dsn: str) -> AsyncIterator[Connection]:
-    """A session of the harness, in autocommit mode."""
+    """A session of the harness, in autocommit mode; without prepared statements, for there may be a pooler in between."""
     connection = await AsyncConnection.connect(
-        dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT, application_name="duress:harness"
+        dsn,
+        autocommit=True,
+        connect_timeout=CONNECT_TIMEOUT,
+        application_name="duress:harness",
+        prepare_threshold=None,
     )
     async with connection:
         yield connection

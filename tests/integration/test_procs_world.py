@@ -186,9 +186,12 @@ async def test_a_database_is_dropped_whoever_is_still_connected(server: Server) 
         async with connect(dsn) as connection:
             await connection.execute("create table here (x int)")
 
-    async with databases.template(build) as template, databases.fresh("one", template) as dsn:
-        left_open = await psycopg.AsyncConnection.connect(dsn)
-        await left_open.execute("select * from here")
+    async with databases.template(build) as template:
+        watching = await psycopg.AsyncConnection.connect(databases.dsn_of(template))  # as a pooler would
+        async with databases.fresh("one", template) as dsn:
+            left_open = await psycopg.AsyncConnection.connect(dsn)
+            await left_open.execute("select * from here")
+        await watching.close()
     with psycopg.connect(server.dsn()) as connection:
         assert not connection.execute("select from pg_database where datname ~ '^duress_'").fetchall()
 
