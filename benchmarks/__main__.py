@@ -63,6 +63,7 @@ def main(only: str, seconds: float, kill_count: int, completed: int, fsync: str,
     if unknown := sorted(parts - set(PARTS)):
         raise click.UsageError(f"--only: there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}.")
     say = _progress(Console(stderr=True))
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     load = os.getloadavg()[0]
     if load > 0.5 * (os.cpu_count() or 1):
         say(f"the load average is {load:.1f}: other work on this machine makes every figure doubtful")
@@ -73,7 +74,7 @@ def main(only: str, seconds: float, kill_count: int, completed: int, fsync: str,
     }
     bench = with_ratios(
         Bench(
-            started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            started_at=started_at,
             cores=os.cpu_count() or 1,
             load_at_start=load,
             seconds_per_engine=seconds,
