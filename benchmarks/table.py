@@ -59,7 +59,8 @@ def _show_ratios(modes: list[Mode], console: Console) -> None:
         values = [keys(mode).get(target.key) for mode in modes]
         if any(value is not None for value in values):
             table.add_row(target.label, target.wanted, *(_judged(target, value) for value in values))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
 
 
 def _judged(target: Target, value: float | None) -> str:
