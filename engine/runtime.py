@@ -98,6 +98,8 @@ class Runtime:
     lease: Lease = field(default_factory=Lease)
     bodies: dict[object, tuple[str, str, float]] = field(default_factory=dict)
     """What runs: workflow id, step name, loop time of its start."""
+    ended: list[tuple[str, str, float]] = field(default_factory=list)
+    """What ran for a noticeable time and ended since the event loop was last seen at work."""
 
     def observe(self, name: str, facts: Facts) -> Awaitable[None] | None:
         """Announce a point of this worker."""

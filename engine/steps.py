@@ -15,6 +15,8 @@ from .store import Checkpoint
 if TYPE_CHECKING:
     from .execution import Execution
 
+NOTICEABLE = 0.05  # seconds
+
 
 async def run_step(
     execution: "Execution", step: StepDefinition[..., Any], id_: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -79,17 +81,20 @@ async def begin_body(execution: "Execution", step: StepDefinition[..., Any], id_
 class running:
     """Keeps the list of bodies that run, for naming the one that blocks the event loop."""
 
-    __slots__ = ("_bodies", "_context")
+    __slots__ = ("_context", "_runtime")
 
     def __init__(self, execution: "Execution", context: StepContext) -> None:
-        self._bodies = execution.runtime.bodies
+        self._runtime = execution.runtime
         self._context = context
 
     def __enter__(self) -> None:
-        self._bodies[self] = (self._context.workflow_id, self._context.name, asyncio.get_running_loop().time())
+        began = asyncio.get_running_loop().time()
+        self._runtime.bodies[self] = (self._context.workflow_id, self._context.name, began)
 
     def __exit__(self, *_: object) -> None:
-        self._bodies.pop(self, None)
+        body = self._runtime.bodies.pop(self)
+        if asyncio.get_running_loop().time() - body[2] > NOTICEABLE:
+            self._runtime.ended.append(body)  # one that blocked has ended before anybody else can look
 
 
 async def _invoke(

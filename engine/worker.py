@@ -300,13 +300,14 @@ class Worker:
         loop = asyncio.get_running_loop()
         interval = self.options.lease / 4
         while True:
+            runtime.ended.clear()
             before = loop.time()
             await asyncio.sleep(interval)
             late = loop.time() - before - interval
             if late > self.options.lease / 2:
                 suspects = [
                     f"step {name!r} of workflow {workflow!r}"
-                    for workflow, name, since in runtime.bodies.values()
+                    for workflow, name, since in (*runtime.bodies.values(), *runtime.ended)
                     if since <= before + interval + 0.1
                 ]
                 log.error(
