@@ -10,17 +10,17 @@ as $$
 #variable_conflict use_column
 declare
     v_other record;
-    v_takeover record;
+    v_answer text;
 begin
     select w.incarnation, w.lease_until < clock_timestamp() as expired into v_other
     from {schema}.worker w where w.name = p_name collate "C" and w.ended_at is null;
     if found then
         if v_other.expired then
-            select * into v_takeover from {schema}.take_over_v1(v_other.incarnation, 'lease', p_limit);
+            select t.answer into v_answer from {schema}.take_over_v1(v_other.incarnation, 'lease', p_limit) t;
         elsif p_locks and pg_try_advisory_xact_lock({lock_class}, v_other.incarnation::integer) then
-            select * into v_takeover from {schema}.take_over_v1(v_other.incarnation, 'lock', p_limit);
+            select t.answer into v_answer from {schema}.take_over_v1(v_other.incarnation, 'lock', p_limit) t;
         end if;
-        if v_takeover is null or v_takeover.answer not in ('taken', 'ended') then
+        if coalesce(v_answer not in ('taken', 'ended'), true) then
             taken_by := v_other.incarnation;
             return next;
             return;
