@@ -113,7 +113,9 @@ def test_a_commit_that_never_came_is_done_again(database: str, ending: str) -> N
             if ending == "cut":
                 at.wire.cut()
             else:
-                victim = "select pg_terminate_backend(pid, 9000) from pg_stat_activity where state = 'idle in transaction'"
+                victim = (
+                    "select pg_terminate_backend(pid, 9000) from pg_stat_activity where state = 'idle in transaction'"
+                )
                 assert await at.sql.all(victim) == [(True,)]
             hold.release()
             assert await handle.result(timeout=9) == 2
@@ -143,7 +145,9 @@ def test_a_commit_that_comes_after_it_was_given_up_is_found(database: str, then:
             await holder.one("select pg_advisory_unlock(1)")
             assert await handle.result(timeout=9) == 1
             assert await at.entries() == 1
-            assert await at.sql.all("select step, failed, value::text from duress.checkpoint where number = 2") == [("1", False, "1")]
+            assert await at.sql.all("select step, failed, value::text from duress.checkpoint where number = 2") == [
+                ("1", False, "1")
+            ]
 
     asyncio.run(run())
 

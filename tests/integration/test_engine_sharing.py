@@ -189,9 +189,7 @@ async def blocking(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("in_step", [True, False])
-def test_whoever_blocks_the_event_loop_is_named(
-    database: str, in_step: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_whoever_blocks_the_event_loop_is_named(database: str, in_step: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with running(database, work={"lease": 0.4, "heartbeat": 0.1}) as engine:
             await engine.start("culprit", blocks, 0.6, in_step)

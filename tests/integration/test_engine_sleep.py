@@ -44,7 +44,7 @@ def test_no_sleep_ends_early_in_memory_or_suspended(database: str, suspend_after
         watch = Watch()
         async with running(database, observer=watch, work={"suspend_after": suspend_after}) as engine:
             assert await (await engine.start("one", one, 0.15)).result(timeout=9) == "after"
-            fired = (await watch.seen("timer.fired"))
+            fired = await watch.seen("timer.fired")
             begun = (await engine.show("one")).checkpoints[1].at.timestamp()
             assert isinstance(fired["at"], float) and isinstance(fired["due_at"], float)
             assert fired["at"] >= fired["due_at"] >= begun + 0.149

@@ -99,7 +99,9 @@ def test_the_order_of_keys_and_of_sets_is_no_other_input(database: str) -> None:
                 await engine.start("keys", add, 1, 1, note={"a": {"x": True, "y": 2}, "b": 2})
             await engine.start("sets", tags, {"a", "b", "c"}, 2)
             # As a process with another hash seed would have written it.
-            await sql.all("""update duress.workflow set input = '{"names":["b","c","a"],"ratio":2.0}' where id = 'sets'""")
+            await sql.all(
+                """update duress.workflow set input = '{"names":["b","c","a"],"ratio":2.0}' where id = 'sets'"""
+            )
             await engine.start("sets", tags, {"a", "b", "c"}, 2)
 
     asyncio.run(run())

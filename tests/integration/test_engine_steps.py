@@ -285,9 +285,7 @@ async def broken(how: str) -> Any:
         ("group", "ExceptionGroup"),
     ],
 )
-def test_whatever_a_workflow_raises_is_its_outcome_and_the_worker_lives_on(
-    database: str, how: str, type_: str
-) -> None:
+def test_whatever_a_workflow_raises_is_its_outcome_and_the_worker_lives_on(database: str, how: str, type_: str) -> None:
     async def run() -> None:
         async with running(database) as engine:
             with pytest.raises(WorkflowFailed) as caught:
