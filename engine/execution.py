@@ -53,6 +53,7 @@ class Execution:
         try:
             status, outcome = await self._outcome()
             if self.unwinding is None:
+                self.active += 1  # a worker that stops waits for it
                 with outside():
                     await self._finish(status, outcome)
         except BaseException:

@@ -140,10 +140,15 @@ class Store:
     # Single calls
 
     async def claim(
-        self, owner: int, queues: Sequence[str], names: Sequence[str], room: int, held: Sequence[int] | None
+        self,
+        owner: int,
+        queues: Sequence[str],
+        names: Sequence[str],
+        room: int,
+        held: Sequence[int] | None,
+        full: bool = False,
     ) -> Claims:
-        """Claim up to `room` workflows. With `held`, the numbers of those that run, look everywhere; see claim_v1."""
-        full = held is not None
+        """Claim up to `room` workflows. `held`: the numbers of those that run, now and then; see claim_v1."""
         arguments = [
             owner,
             list(queues),

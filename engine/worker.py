@@ -23,6 +23,7 @@ from .scope import numbered_tasks
 from .sessions import Sessions
 from .store import Claimed, Claims, Store
 
+_FULL = 5  # polls from one look below the queues' floors to the next
 _LET_GO = 5.0  # seconds that user code has for letting itself be cancelled
 _AFTER_ERROR = 1.0  # seconds before a workflow whose run broke inside the engine may be claimed again
 
@@ -167,7 +168,7 @@ class Worker:
         """Claim whenever there is room and reason; ends only when this incarnation is dead."""
         loop = asyncio.get_running_loop()
         options = self.options
-        next_full = 0.0
+        next_poll = next_full = 0.0
         while not self._stopping.is_set():
             self._wake.clear()
             room = options.concurrency - len(self._running)
@@ -175,32 +176,34 @@ class Worker:
                 await self._wake.wait()
                 continue
             await runtime.lease.wait()
-            full = loop.time() >= next_full
-            held = sorted(self._running) if full else None
-            claims = await self._ask(runtime, room, held)
+            now = loop.time()
+            held = sorted(self._running) if now >= next_poll else None
+            claims = await self._ask(runtime, room, held, now >= next_full)
             if not claims.member:
                 await asyncio.Event().wait()  # the heartbeat learns it too, and ends us
-            if full:
-                next_full = loop.time() + options.poll
+            if now >= next_poll:
+                next_poll = now + options.poll
+            if now >= next_full:
+                next_full = now + options.poll * _FULL
             for claimed in claims.workflows:
                 await self._begin(runtime, claimed)
                 await asyncio.sleep(0)  # its first write may leave before the next one has replayed
             if len(claims.workflows) == room or claims.armed:
                 continue
-            wait = max(0.0, next_full - loop.time())
+            wait = max(0.0, next_poll - loop.time())
             if claims.due_in is not None:
                 wait = min(wait, max(0.001, claims.due_in))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
 
-    async def _ask(self, runtime: Runtime, room: int, held: list[int] | None) -> Claims:
+    async def _ask(self, runtime: Runtime, room: int, held: list[int] | None, full: bool) -> Claims:
         """Claim, and outlast what the server may say meanwhile (cancelled, out of space), but not a missing schema."""
         failures = 0
         while True:
             try:
                 return await runtime.store.claim(
-                    runtime.incarnation, self.options.queues, self._registry.names(), room, held
+                    runtime.incarnation, self.options.queues, self._registry.names(), room, held, full
                 )
             except psycopg.ProgrammingError:
                 raise

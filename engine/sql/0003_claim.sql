@@ -4,7 +4,8 @@
 -- call was the one that asked to be woken (then claim again: a start may have slipped in between); due_in the seconds until
 -- the next work is ready. A workflow's row has no step and carries the input as value; the rows of its checkpoints follow,
 -- as many as fit in p_bytes (checkpoints says how many there are; page_v1 brings the rest). With p_held, the numbers that the
--- worker runs, whatever else is its own is claimed anew: the answer to an earlier claim was lost on its way.
+-- worker runs, whatever else is its own is claimed anew (the answer to an earlier claim was lost on its way), and the queues'
+-- floors are raised. p_full looks below the floors too.
 create function {schema}.claim_v1(
     p_owner bigint, p_queues text[], p_names text[], p_room integer, p_bytes integer, p_full boolean,
     p_held bigint[]
@@ -64,25 +65,24 @@ begin
         into v_some, v_replays from taken t;
         v_taken := v_taken || coalesce(v_some, '{}');
 
-        if p_full or v_some is null then
+        if p_held is not null or v_some is null then
             -- Work of others' names is not ours to wait for: where its code is gone, that would be to ask without a pause.
             select l.ready_at into v_next from {schema}.live l
             where l.queue = v_queue.name and l.owner is null and l.name = any (p_names) and l.ready_at >= v_queue.floor
             order by l.ready_at, l.number limit 1;
             due_in := least(due_in, extract(epoch from v_next - v_now)::double precision);
         end if;
-        if p_full then
+        if p_held is not null then
             select l.ready_at into v_next from {schema}.live l
-            where l.queue = v_queue.name and l.owner is null
+            where l.queue = v_queue.name and l.owner is null and l.ready_at >= v_queue.floor
             order by l.ready_at, l.number limit 1;
-            -- A little behind the clock: starts that took their time just now may not be visible yet.
-            update {schema}.queue q
-            set floor = least(v_next, v_now - interval '100 ms'), waiting = q.waiting or v_some is null
-            where q.name = v_queue.name;
+            -- A little behind the clock: starts that took their time just now may not be visible yet. One that took longer is
+            -- found by the next look from the beginning.
+            update {schema}.queue q set floor = least(v_next, v_now - interval '1 s') where q.name = v_queue.name;
         end if;
     end loop;
 
-    if v_taken = '{}' then
+    if cardinality(v_taken) < p_room then
         update {schema}.queue q set waiting = true where q.name = any (p_queues) and not q.waiting;
         v_armed := found;
     end if;
