@@ -162,7 +162,7 @@ class Membership:
     async def watch(self, runtime: Runtime) -> None:
         """Wait for the neighbour's lock, for ever; take over when it is free."""
         if self._pooled:
-            return
+            await asyncio.Event().wait()  # nothing to watch, and a watch does not end
         conn: AnyConnection | None = None
         failures = 0
         try:
