@@ -18,7 +18,7 @@ from duress.faults.postgres import ServerError
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
-from duress.scenarios.procs.database import DatabaseUnusable
+from duress.scenarios.procs.database import DatabaseUnusable, without_password
 from duress.scenarios.procs.ground import Work
 from duress.scenarios.procs.settings import Settings
 
@@ -150,8 +150,10 @@ def _order(reference: str, flags: Flags) -> Order:
 
 
 def _repeat(flags: Flags) -> list[str]:
-    """The words that repeat what differs from the defaults; the DSN is not among them, it may hold a password."""
+    """The words that repeat what differs from the defaults; of a password in the DSN nothing is told."""
     words = [] if flags.max_time == 20.0 else ["--max-time", f"{flags.max_time:g}"]
+    if flags.dsn is not None:
+        words += ["--dsn", without_password(flags.dsn)]
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 

@@ -124,6 +124,9 @@ def test_a_user_s_own_server_is_used_and_left_as_it_was(tmp_path: Path, server: 
     said = duress(tmp_path, *command, "--json", *SMALL)
     assert said.code == 0, said.err + said.out
     assert names(server) == databases
+    result = json.loads((tmp_path / said.document["campaigns"][0]["result"]).read_text())
+    words = shlex.split(result["runs"][0]["reproduce"])
+    assert f"port={server.port}" in words[words.index("--dsn") + 1]
 
 
 def names(server: Server) -> set[str]:
