@@ -205,8 +205,6 @@ def _free_by(reading: Reading, held: Holding, deadline: float) -> bool:
 def _let_go_before(reading: Reading, held: Holding, pause: Seen) -> bool:
     """Whether the owner may have let go before its pause and told so after it: it did not go on with the workflow."""
     assert pause.effect is not None
-    if held.how is None or held.ended <= pause.effect:
-        return False
     if held.how not in ("finished", "suspended", "released"):
         return False
     return not any(

@@ -76,7 +76,7 @@ def no_rerun(reading: Reading) -> Iterator[Sighting]:
                 continue
             step, epoch = entry.facts["step"], entry.facts["epoch"]
             row, claim = reading.row(id_, step), reading.claim(id_, epoch)
-            if row is not None and claim is not None and row.epoch != epoch and claim.claimed_at > row.at:
+            if row is not None and claim is not None and claim.claimed_at > row.at:
                 yield Sighting(
                     id_,
                     f"The body of {_step(entry)} started under epoch {epoch} {seconds(entry.at)} ({entry.source}),"

@@ -94,8 +94,6 @@ def none_lost(reading: Reading) -> Iterator[Sighting]:
     if reading.ended is None or not _somebody_worked(reading):
         return
     for id_, accepted in reading.accepted.items():
-        if accepted > reading.ended:
-            continue
         rows = reading.workflows.get(id_, [])
         if not rows:
             yield Sighting(

@@ -7,6 +7,7 @@ from typing import Any
 from duress.engine import observer
 from duress.scenarios import history
 from duress.scenarios.history import CheckpointRow, Entry, Evidence, FinalState, WorkerRow, WorkflowRow
+from duress.scenarios.invariants import INVARIANTS, judge
 
 OFFSET = 1_700_000_000.0  # database clock minus history clock
 LEASE = 1.0
@@ -168,6 +169,14 @@ class Story:
             lease=LEASE,
             workers=2,
         )
+
+
+def found(story: Story, calm: tuple[float, float] | None = None) -> dict[str, str]:
+    """What the invariants find in it: invariant → its messages."""
+    messages: dict[str, str] = {}
+    for finding in judge(story.evidence(calm=calm), INVARIANTS):
+        messages[finding.invariant] = messages.get(finding.invariant, "") + finding.message
+    return messages
 
 
 def killed() -> Story:
