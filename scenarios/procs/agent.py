@@ -4,6 +4,7 @@ Sending blocks, so whatever was sent is in the kernel before the next line of th
 back. At an armed point the whole process stops (its heartbeat too) until the harness answers.
 """
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -38,6 +39,20 @@ class Agent:
         self._send(self._encode(Reported(at=time.monotonic(), name=name, facts=facts, held=held)) + b"\n")
         if held:
             self._armed = self._decode_go(self._line()).armed
+
+    def leave_with_harness(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End this process when the harness hangs up, also while there is nothing to report."""
+        loop.add_reader(self._socket, self._look)
+
+    def _look(self) -> None:
+        try:
+            gone = not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            _leave()
 
     def _send(self, line: bytes) -> None:
         try:

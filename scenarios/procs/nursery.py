@@ -53,10 +53,17 @@ def prepare(scenario: str, canary: str | None) -> None:
 
 
 def bear(control: socket.socket, agent: int, output: int) -> int:
-    """Fork a worker that leads its own process group, talks through `agent` and writes to `output`; returns its pid."""
+    """Fork a worker that leads its own process group, talks through `agent` and writes to `output`; returns its pid.
+
+    It is told of only once it is sure to end with us: a fault could stop it before, and nobody would ever end it.
+    """
     mother = os.getpid()
+    bound_r, bound_w = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(bound_w)
+        os.read(bound_r, 1)
+        os.close(bound_r)
         os.setpgid(pid, pid)  # here too: who hears of the pid may signal the group at once
         os.close(agent)
         os.close(output)
@@ -65,6 +72,9 @@ def bear(control: socket.socket, agent: int, output: int) -> int:
     try:
         os.setpgid(0, 0)
         die_with(mother)
+        os.close(bound_r)
+        os.write(bound_w, b".")
+        os.close(bound_w)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         control.close()

@@ -26,6 +26,7 @@ def main(descriptor: int) -> None:
 
 async def serve(orders: Orders, agent: Agent) -> None:
     """Run an engine's worker as ordered until SIGTERM. Born during an outage, it waits for the server."""
+    agent.leave_with_harness(asyncio.get_running_loop())
     receiver.install(SocketReceiver(orders.receiver))
     while True:
         try:
