@@ -142,7 +142,7 @@ async def one_run(order: Order, ground: ProcsGround, seed: int, *, with_spans: b
         evidencefile.save(evidence, order.out / f"seed-{seed}.history.jsonl")
     else:
         shutil.rmtree(order.work.logs / f"seed-{seed}")  # they are about what went wrong
-    moments = measure.progress(evidence)
+    ambiguous = measure.ambiguous_commits(evidence)
     return Run(
         seed=seed,
         verdict=decided,
@@ -152,14 +152,16 @@ async def one_run(order: Order, ground: ProcsGround, seed: int, *, with_spans: b
         checkpoints=len(evidence.final.checkpoints),
         bodies_rerun=measure.bodies_rerun(evidence),
         attempts_without_checkpoint=measure.attempts_without_checkpoint(evidence),
-        ambiguous_commits=measure.ambiguous_commits(evidence),
-        stalls=measure.stalls(moments),
+        ambiguous_commits=ambiguous.commits,
+        ambiguous_present=ambiguous.present,
+        ambiguous_absent=ambiguous.absent,
+        stalls=measure.stalls(evidence),
         faults=tuple(
             msgspec.structs.replace(record, recovery=recovery)
             for record, recovery in zip(observed.faults, recoveries(evidence, len(observed.faults)), strict=True)
         ),
         violations=violations,
-        progress=moments,
+        progress=measure.progress(evidence),
         spans=spans(evidence) if with_spans or decided != "pass" else (),
         plan=plan_file.name,
         reproduce=repeat,

@@ -1,12 +1,16 @@
 """Figures of one run, counted from its evidence."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from duress.engine import observer
 from duress.scenarios import history
 from duress.scenarios.history import Evidence
+from duress.scenarios.intervals import intersect
+from duress.scenarios.invariants.liveness import runnable
+from duress.scenarios.reading import Reading
 
 STALL: Final = 0.1  # seconds; a shorter window without a checkpoint is no stall
 
@@ -30,9 +34,21 @@ def attempts_without_checkpoint(evidence: Evidence) -> int:
     )
 
 
-def ambiguous_commits(evidence: Evidence) -> int:
-    """COMMITs whose connection went before the answer came."""
-    return sum(entry.name == observer.AMBIGUOUS for entry in evidence.history)
+@dataclass(frozen=True, slots=True)
+class Ambiguity:
+    """COMMITs whose connection went before the answer came, and how they were resolved."""
+
+    commits: int = 0
+    present: int = 0  # it had happened
+    absent: int = 0  # it had not
+    open: int = 0  # the worker died before it knew
+
+
+def ambiguous_commits(evidence: Evidence) -> Ambiguity:
+    """All ambiguous COMMITs of a run."""
+    commits = sum(entry.name == observer.AMBIGUOUS for entry in evidence.history)
+    answers = [bool(entry.facts["present"]) for entry in evidence.history if entry.name == observer.RESOLVED]
+    return Ambiguity(commits, sum(answers), len(answers) - sum(answers), commits - len(answers))
 
 
 def progress(evidence: Evidence) -> tuple[float, ...]:
@@ -40,7 +56,9 @@ def progress(evidence: Evidence) -> tuple[float, ...]:
     return tuple(sorted(row.at - evidence.clock_offset for row in evidence.final.checkpoints))
 
 
-def stalls(moments: Sequence[float]) -> tuple[float, ...]:
-    """Windows without a checkpoint, from the workload's beginning to the last one, longer than `STALL`."""
-    gaps = (after - before for before, after in zip([0.0, *moments], moments, strict=False))
-    return tuple(round(gap, 4) for gap in gaps if gap > STALL)
+def stalls(evidence: Evidence) -> tuple[float, ...]:
+    """Windows longer than `STALL` in which work waited and no checkpoint became durable: their lengths, in order."""
+    reading = Reading(evidence)
+    moments = [at for at in progress(evidence) if reading.began < at < reading.end]
+    gaps = [gap for gap in pairwise([reading.began, *moments, reading.end]) if gap[1] - gap[0] > STALL]
+    return tuple(round(end - start, 4) for start, end in intersect(gaps, runnable(reading)) if end - start > STALL)

@@ -1,4 +1,4 @@
-"""How long recovery took, per fault and phase; and what it cost.
+"""How long recovery took, per fault and phase.
 
 inject → noticed → reclaimed → first new checkpoint → back to a steady rate → drained. All phases count from the
 injection (for a worker's fault: from the moment just before the signal was sent), so that the observer's own delay
@@ -7,15 +7,11 @@ makes a figure larger, never smaller. None means: not seen, because it did not h
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from math import sqrt
 from typing import Final
 
 from duress.engine import observer
 from duress.scenarios.history import CheckpointRow, Evidence
-from duress.scenarios.intervals import intersect
-from duress.scenarios.invariants.liveness import runnable
 from duress.scenarios.reading import ENDING, OUTAGES, Holding, Reading, Seen
 from duress.scenarios.result import Recovery
 
@@ -23,7 +19,6 @@ BEFORE: Final = 1.0  # seconds before a fault from which the usual rate is taken
 LEAST_BEFORE: Final = 0.3  # seconds; with less there is no usual rate
 WINDOW: Final = 0.25  # seconds over which a rate is judged
 LEAST_EXPECTED: Final = 4.0  # checkpoints in a window; with fewer, noise cannot be told from a stall
-STALL: Final = 0.1  # seconds; a shorter window without a checkpoint is no stall
 
 # Whoever says one of these has noticed that something went wrong.
 NOTICES = frozenset({observer.TOOK_OVER, observer.AMBIGUOUS, observer.FENCED, observer.WORKER_LOST, observer.RELEASED})
@@ -147,31 +142,6 @@ def steady_from(moments: Sequence[float], since: float, rate: float | None, unti
         if bisect_left(moments, moments[place] + WINDOW) - place >= max(wanted, 1.0):
             return moments[place]
     return None
-
-
-def stalls(evidence: Evidence) -> tuple[float, ...]:
-    """Windows longer than `STALL` in which work waited and no checkpoint became durable: their lengths, in order."""
-    reading = Reading(evidence)
-    edges = [reading.began, *(at for at in checkpoint_times(reading) if reading.began < at < reading.end), reading.end]
-    gaps = [gap for gap in pairwise(edges) if gap[1] - gap[0] > STALL]
-    return tuple(round(end - start, 4) for start, end in intersect(gaps, runnable(reading)) if end - start > STALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Ambiguity:
-    """COMMITs whose connection went before the answer came, and how they were resolved."""
-
-    commits: int = 0
-    present: int = 0  # it had happened
-    absent: int = 0  # it had not
-    open: int = 0  # the worker died before it knew
-
-
-def ambiguous_commits(evidence: Evidence) -> Ambiguity:
-    """All ambiguous COMMITs of a run."""
-    commits = sum(entry.name == observer.AMBIGUOUS for entry in evidence.history)
-    answers = [bool(entry.facts["present"]) for entry in evidence.history if entry.name == observer.RESOLVED]
-    return Ambiguity(commits, sum(answers), len(answers) - sum(answers), commits - len(answers))
 
 
 def _rows(reading: Reading, workflow: str) -> list[CheckpointRow]:

@@ -27,7 +27,7 @@ class Violation(Struct, frozen=True, kw_only=True):
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
-    """How one fault was recovered from; phases as in invariants.md, seconds after the fault took effect, None = not seen."""
+    """How one fault was recovered from; phases as in invariants.md, seconds after the injection, None = not seen."""
 
     noticed: float | None = None
     reclaimed: float | None = None
@@ -76,9 +76,11 @@ class Run(Struct, frozen=True, kw_only=True):
     checkpoints: int = 0
     bodies_rerun: int = 0  # bodies that started again because their worker died or was fenced
     attempts_without_checkpoint: int = 0  # the receiver saw them, no checkpoint was ever written by them
-    ambiguous_commits: int = 0
+    ambiguous_commits: int = 0  # the connection went before the answer to COMMIT came
+    ambiguous_present: int = 0  # of those: it had happened, as the worker found out
+    ambiguous_absent: int = 0  # of those: it had not; the rest were their workers' last act
     lost_in_transaction: int = 0  # sessions lost within an open transaction, by PostgreSQL's log
-    stalls: tuple[float, ...] = ()  # windows without progress longer than 0.1 s, in seconds
+    stalls: tuple[float, ...] = ()  # windows without progress, while work waited, longer than 0.1 s, in seconds
     faults: tuple[FaultRecord, ...] = ()
     violations: tuple[Violation, ...] = ()
     progress: tuple[float, ...] = ()  # when each checkpoint became durable

@@ -1,6 +1,11 @@
 """The figures and stretches of a run are what its history and final state say."""
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
+from stories import OFFSET as CLOCK
+from stories import paused, undisturbed
 
 from duress.engine import observer
 from duress.scenarios import history, measure
@@ -60,11 +65,30 @@ def test_attempts_count_whose_claim_never_wrote_the_checkpoint() -> None:
     assert measure.attempts_without_checkpoint(evidence(requests, (checkpoint("1", 2, OFFSET),))) == 2
 
 
-def test_progress_is_in_the_run_s_time_and_stalls_are_its_gaps() -> None:
-    rows = tuple(checkpoint(str(number), 1, OFFSET + at) for number, at in enumerate((0.05, 0.5, 0.55, 2.0)))
-    moments = measure.progress(evidence([], rows))
-    assert [round(moment, 6) for moment in moments] == [0.05, 0.5, 0.55, 2.0]
-    assert measure.stalls(moments) == (0.45, 1.45)
+def test_progress_is_in_the_run_s_time() -> None:
+    rows = tuple(checkpoint(str(number), 1, OFFSET + at) for number, at in enumerate((0.5, 0.05)))
+    assert [round(moment, 6) for moment in measure.progress(evidence([], rows))] == [0.05, 0.5]
+
+
+def test_stalls_are_windows_in_which_work_waits() -> None:
+    assert measure.stalls(undisturbed().evidence()) == ()
+    story = paused()
+    (stall,) = measure.stalls(story.evidence())
+    assert stall == pytest.approx(1.025, abs=0.001)  # from the acceptance to the first checkpoint
+    story.checkpoints = [
+        replace(row, value=str(9.0 + CLOCK)) if row.kind == "sleep" else row for row in story.checkpoints
+    ]
+    assert len(measure.stalls(story.evidence())) == 1  # what sleeps does not wait
+
+
+def test_ambiguous_commits_and_their_resolution_are_counted() -> None:
+    story = undisturbed()
+    about = {"workflow": "t", "epoch": 1, "step": "1", "name": "debit"}
+    for at, present in ((0.2, True), (0.3, False), (0.4, None)):
+        story.of_worker(at, 0, observer.AMBIGUOUS, **about)
+        if present is not None:
+            story.of_worker(at + 0.01, 0, observer.RESOLVED, **about, present=present)
+    assert measure.ambiguous_commits(story.evidence()) == measure.Ambiguity(commits=3, present=1, absent=1, open=1)
 
 
 def test_a_worker_s_stretches_end_with_its_process() -> None:

@@ -3,15 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from stories import LEASE, OFFSET, Story, killed, paused, undisturbed
+from stories import LEASE, Story, killed, paused, undisturbed
 
-from duress.engine import observer
 from duress.scenarios.reading import Reading
 from duress.scenarios.recovery import (
-    Ambiguity,
-    ambiguous_commits,
     recoveries,
-    stalls,
     steady_from,
     usual_rate,
 )
@@ -114,27 +110,6 @@ def test_the_usual_rate_is_taken_since_the_last_disturbance() -> None:
     rate = usual_rate(reading, moments, reading.faults[1])
     assert rate == pytest.approx(100.0, rel=0.03)  # from 0.063, when the kill had taken effect; not from 0
     assert usual_rate(reading, moments, reading.faults[0]) is None  # 60 ms are too short to tell
-
-
-def test_stalls_are_windows_in_which_work_waits() -> None:
-    assert stalls(undisturbed().evidence()) == ()
-    story = paused()
-    (stall,) = stalls(story.evidence())
-    assert stall == pytest.approx(1.025, abs=0.001)  # from the acceptance to the first checkpoint
-    story.checkpoints = [
-        replace(row, value=str(9.0 + OFFSET)) if row.kind == "sleep" else row for row in story.checkpoints
-    ]
-    assert len(stalls(story.evidence())) == 1  # what sleeps does not wait
-
-
-def test_ambiguous_commits_and_their_resolution_are_counted() -> None:
-    story = undisturbed()
-    about = {"workflow": "t", "epoch": 1, "step": "1", "name": "debit"}
-    for at, present in ((0.2, True), (0.3, False), (0.4, None)):
-        story.of_worker(at, 0, observer.AMBIGUOUS, **about)
-        if present is not None:
-            story.of_worker(at + 0.01, 0, observer.RESOLVED, **about, present=present)
-    assert ambiguous_commits(story.evidence()) == Ambiguity(commits=3, present=1, absent=1, open=1)
 
 
 def test_an_empty_history_has_no_recoveries() -> None:
