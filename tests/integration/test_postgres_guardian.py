@@ -152,15 +152,18 @@ def test_a_forked_child_that_outlives_the_owner_keeps_nothing_alive(
 ) -> None:
     fork = (
         "import os, signal\n"
-        "if os.fork() == 0:\n    os.setsid()\n    print('child', os.getpid(), flush=True)\n    signal.pause()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n    os.setsid()\n    while True: signal.pause()\n"
+        "while os.getsid(child) != child: pass\n"
+        "print(child, flush=True)\n"
     )
-    owner = owners(START + fork + READY + FOREVER)
-    lines = dict([owner.said()[:2], owner.said()[:2]])
+    owner = owners(START + fork + FOREVER)
+    child = int(owner.said()[0])
     try:
         owner.end(SIGKILL)
         assert left_within(open_folder, GONE_WITHIN_S) == []
     finally:
-        os.kill(int(lines["child"]), SIGKILL)
+        os.kill(child, SIGKILL)
 
 
 def test_a_server_that_was_stopped_by_a_signal_goes_too_and_its_shared_memory(
