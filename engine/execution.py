@@ -66,7 +66,8 @@ class Execution:
             if self.unwinding is None:
                 self.unwinding = "finished"
             for task in list(self.tasks):
-                task.cancel()
+                if not (isinstance(task, asyncio.Task) and task.cancelling()):
+                    task.cancel()
 
     async def _outcome(self) -> tuple[str, str]:
         """Run the user's code; the final status and the outcome as JSON text."""
@@ -244,8 +245,11 @@ class Execution:
             return
         self.unwinding = why
         current = asyncio.current_task()
-        for task in (self.root, *self.tasks):
-            if task is not None and task is not current:
+        tasks = [task for task in (self.root, *self.tasks) if isinstance(task, asyncio.Task) and task is not current]
+        before = [task.cancelling() for task in tasks]
+        for task, cancels in zip(tasks, before, strict=True):
+            # Whoever waits for others passes it on to them; a second one would cut short how they end their statements.
+            if task.cancelling() == cancels:
                 task.cancel()
 
     def drain(self) -> None:

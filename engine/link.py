@@ -80,6 +80,7 @@ select set_config('client_connection_check_interval', '20ms', false),
        set_config('statement_timeout', '0', false),
        set_config('lock_timeout', '0', false),
        set_config('idle_in_transaction_session_timeout', '0', false),
+       set_config('idle_session_timeout', '0', false),
        case when current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', false) end
 """
 

@@ -291,7 +291,8 @@ class Worker:
         tasks = [task for _, task in self._running.values()]
         for execution, task in self._running.values():
             execution.unwind("fenced")
-            task.cancel()
+            if not task.cancelling():  # it has not begun
+                task.cancel()
         self._running.clear()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_LET_GO)
