@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
 import msgspec
 
@@ -250,9 +250,7 @@ def step(function: Callable[P, Awaitable[R]], /) -> StepDefinition[P, R]: ...
 @overload
 def step(function: Callable[P, R], /) -> StepDefinition[P, R]: ...
 @overload
-def step(
-    *, name: str | None = None, retry: Retry = ONCE, timeout: float | None = None
-) -> Callable[[Callable[P, Any]], StepDefinition[P, Any]]: ...
+def step(*, name: str | None = None, retry: Retry = ONCE, timeout: float | None = None) -> "_Steps": ...
 def step(function: Any = None, /, *, name: str | None = None, retry: Retry = ONCE, timeout: float | None = None) -> Any:
     """Make a function (async, or plain: then it runs in a thread) a step: its outcome is recorded once.
 
@@ -266,6 +264,25 @@ def step(function: Any = None, /, *, name: str | None = None, retry: Retry = ONC
     return decorate if function is None else decorate(function)
 
 
+class _Steps(Protocol):
+    """What `step(…)` with options returns: a decorator that keeps the types of async and of plain functions."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> StepDefinition[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> StepDefinition[P, R]: ...
+
+
+@overload
+def transaction(function: Callable[Concatenate[Any, P], Awaitable[R]], /) -> StepDefinition[P, R]: ...
+@overload
+def transaction(
+    *,
+    name: str | None = None,
+    retry: Retry = ONCE,
+    timeout: float | None = None,
+    isolation: Isolation = "read committed",
+) -> Callable[[Callable[Concatenate[Any, P], Awaitable[R]]], StepDefinition[P, R]]: ...
 def transaction(
     function: Any = None,
     /,

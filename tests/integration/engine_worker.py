@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-import engine_workflows
+import engine_workflows  # noqa: E402
 
-from duress.engine import Engine
-from duress.engine.observer import Facts
+from duress.engine import Engine  # noqa: E402
+from duress.engine.observer import Facts  # noqa: E402
 
 
 class Telling:

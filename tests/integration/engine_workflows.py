@@ -1,4 +1,4 @@
-"""Workflows that a real worker process runs in the engine's tests; what they do outside the engine's tables is counted in `effect`."""
+"""Workflows that real worker processes run in tests; their effects outside the engine are counted in `effect`."""
 
 import asyncio
 from typing import Any
@@ -51,7 +51,7 @@ async def transfer(pause: float) -> int:
 
 @workflow(name="process: hostage")
 async def hostage(seconds: float) -> int:
-    return await enter_slowly(seconds)  # type: ignore[no-any-return]
+    return await enter_slowly(seconds)
 
 
 @workflow(name="process: steps")

@@ -228,8 +228,7 @@ def test_a_cancelled_worker_leaves_its_work_to_the_next_one(database: str) -> No
 
 def test_two_workers_of_one_engine_stop_together(database: str) -> None:
     async def run() -> None:
-        async with running(database) as engine, Engine(database) as client:
-            async with working(engine):
-                assert await (await client.start("one", busy, "last")).result(timeout=9) == "body"
+        async with running(database) as engine, Engine(database) as client, working(engine):
+            assert await (await client.start("one", busy, "last")).result(timeout=9) == "body"
 
     asyncio.run(run())

@@ -37,7 +37,7 @@ async def compensate() -> int:
 @workflow(name="commits: enter")
 async def enters(only_once: bool) -> int:
     try:
-        return await enter(only_once)  # type: ignore[no-any-return]
+        return await enter(only_once)
     except StepFailed:
         return await compensate()
 

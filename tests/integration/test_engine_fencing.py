@@ -39,7 +39,7 @@ async def writes(kind: str) -> str:
                 await note("step")
             case "child":
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(note("step"))  # type: ignore[arg-type]
+                    group.create_task(note("step"))
                     group.create_task(asyncio.sleep(9))
             case "failure":
                 await fails()
@@ -160,22 +160,22 @@ def test_a_writer_that_knows_more_than_the_database_stops_and_the_workflow_is_re
 def test_a_worker_declared_dead_gives_up_what_it_held_and_comes_back(database: str) -> None:
     async def run() -> None:
         watch = Watch()
-        async with running(database, observer=watch, work={"lease": 1.0, "heartbeat": 0.1}) as engine:
-            async with session(database) as sql:
-                await sql.conn.execute(b"create table ledger (at timestamptz default clock_timestamp())")
-                hold = watch.hold("step.started")
-                handle = await engine.start("one", writes, "transaction")
-                await hold.wait()  # inside an open transaction
-                async with asyncio.timeout(PATIENCE_S):
-                    await sql.all("update duress.worker set lease_until = now()")
-                    [(answer,)] = await sql.all("select answer from duress.take_over_v1(1, 'lease', 20)")
-                assert answer == "taken"
-                await watch.seen("worker.lost", incarnation=1)
-                await watch.seen("worker.joined", incarnation=2)
-                hold.release()
-                assert await handle.result(timeout=9) == "stale"
-                assert await sql.one("select count(*) from ledger") == 1
-                assert await sql.one("select owner from duress.checkpoint") == 2
+        options = {"lease": 1.0, "heartbeat": 0.1}
+        async with running(database, observer=watch, work=options) as engine, session(database) as sql:
+            await sql.conn.execute(b"create table ledger (at timestamptz default clock_timestamp())")
+            hold = watch.hold("step.started")
+            handle = await engine.start("one", writes, "transaction")
+            await hold.wait()  # inside an open transaction
+            async with asyncio.timeout(PATIENCE_S):
+                await sql.all("update duress.worker set lease_until = now()")
+                [(answer,)] = await sql.all("select answer from duress.take_over_v1(1, 'lease', 20)")
+            assert answer == "taken"
+            await watch.seen("worker.lost", incarnation=1)
+            await watch.seen("worker.joined", incarnation=2)
+            hold.release()
+            assert await handle.result(timeout=9) == "stale"
+            assert await sql.one("select count(*) from ledger") == 1
+            assert await sql.one("select owner from duress.checkpoint") == 2
 
     asyncio.run(run())
 

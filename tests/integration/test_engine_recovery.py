@@ -107,11 +107,11 @@ async def exactly_once(sql: Sql, expected: int) -> None:
 
 def test_a_killed_workers_workflows_go_on_elsewhere_by_its_lock(database: str) -> None:
     async def run() -> None:
-        async with ready(database) as (engine, sql), workers(database, 2, lease=20.0, heartbeat=1.0) as [victim, other]:
+        async with ready(database) as (engine, sql), workers(database, 2, lease=20.0, heartbeat=1.0) as made:
             handles = [await engine.start(f"w{n}", transfer, 30.0) for n in range(10)]
             await sql.until("select count(*) from duress.checkpoint", is_=10)
-            if not any(point["point"] == "workflow.claimed" for point in victim.points):
-                victim, other = other, victim
+            holder = 0 if any(point["point"] == "workflow.claimed" for point in made[0].points) else 1
+            victim, other = made[holder], made[1 - holder]
             victim.send(signal.SIGKILL)
             killed = time.monotonic()
             took_over = await other.seen("worker.took-over")
@@ -251,6 +251,27 @@ def test_everything_finishes_through_a_crash_of_the_server(tmp_path: Path) -> No
                 assert [await worker.ended() for worker in made] == [0, 0]
 
         asyncio.run(run())
+
+
+def test_cancelled_statements_are_sent_again(database: str) -> None:
+    """An operator's pg_cancel_backend ends no worker and fails no workflow."""
+
+    async def run() -> None:
+        async with ready(database) as (engine, sql), Engine(database) as worker, working(worker) as work:
+            handles = [await engine.start(f"w{n}", steps, 50, 0.001) for n in range(40)]
+            waiting = asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+            cancel = "select count(pg_cancel_backend(pid)) from pg_stat_activity where application_name ~ 'duress:'"
+            cancelled = 0
+            while not waiting.done():
+                cancelled += await sql.one(cancel)
+                await asyncio.sleep(0.01)
+            assert await waiting == [50] * 40
+            assert cancelled > 50
+            assert not work.done()
+            late = await engine.start("late", steps, 1)
+            assert await late.result(timeout=9) == 1
+
+    asyncio.run(run())
 
 
 def test_a_worker_outlasts_the_loss_of_every_session_again_and_again(database: str) -> None:

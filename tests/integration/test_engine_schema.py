@@ -37,7 +37,7 @@ EVERYTHING = ["ü", "other", 1]
 def test_an_empty_schema_says_what_to_run(database: str) -> None:
     async def run() -> None:
         async with Engine(database) as engine:
-            for call in (lambda: engine.start("one", everything, "ü"), lambda: engine.work(), lambda: engine.list()):
+            for call in (lambda: engine.start("one", everything, "ü"), engine.work, engine.list):
                 with pytest.raises(SchemaError, match=r"schema 'duress' is empty: run `duress engine migrate`"):
                     await call()
             assert [migration.version for migration in await engine.migrate()] == list(
@@ -86,8 +86,8 @@ def test_a_newer_schema_that_this_code_does_not_understand_is_refused(database: 
             await sql.all("insert into duress.migration (version, name, oldest_code) values (99, 'far', 98)")
             async with Engine(database) as engine:
                 for call in (engine.list, engine.migrate, engine.work):
-                    with pytest.raises(SchemaError, match="which needs code of version 98 or newer.*upgrade duress"):
-                        await call()  # type: ignore[operator]
+                    with pytest.raises(SchemaError, match=r"which needs code of version 98 or newer.*upgrade duress"):
+                        await call()
 
     asyncio.run(run())
 
@@ -133,7 +133,7 @@ def test_a_running_role_needs_what_migrate_grants_and_may_do_no_more(server: Ser
         theirs = database.replace("duress@", f"{least}@")
         async with Engine(database) as owner, Engine(theirs) as engine:
             await owner.migrate()
-            with pytest.raises(DatabaseUnavailable, match="lacks rights.*--role"):
+            with pytest.raises(DatabaseUnavailable, match=r"lacks rights.*--role"):
                 await engine.list()
             await owner.migrate(running_role=least)
             async with working(engine, name="first", lease=20.0):

@@ -150,7 +150,7 @@ def test_one_locked_row_harms_nobody_else(database: str, lock: str) -> None:
                 assert len(await locker.all(f"select 1 from duress.live {lock}")) == 4
                 for hold in holds:
                     hold.release()
-                others = await asyncio.gather(*(engine.start(f"free {n}", steps, 5) for n in range(20)))
+                others: list[Any] = await asyncio.gather(*(engine.start(f"free {n}", steps, 5) for n in range(20)))
                 others.append(await engine.start("free sleep", sleeps, 0.05))
                 others.append(await engine.start("free transaction", transactions, 2))
                 for handle in others:

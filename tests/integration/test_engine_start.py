@@ -80,7 +80,7 @@ def test_another_name_or_input_is_a_conflict_and_changes_nothing(database: str) 
                 await engine.start("one", waits, 1.0)
             for args, kwargs in (((2,), {}), ((1, 1), {}), ((1,), {"note": {}}), ((1,), {"note": None})):
                 with pytest.raises(WorkflowConflict, match="another input"):
-                    await engine.start("one", add, *args, **kwargs)  # type: ignore[arg-type]
+                    await engine.start("one", add, *args, **kwargs)
             results = await asyncio.gather(
                 *(engine.start("two", add, n % 2) for n in range(10)), return_exceptions=True
             )
@@ -199,9 +199,9 @@ def test_an_id_that_cannot_be_stored_is_refused(database: str, id_: str) -> None
         async with opened(database) as engine:
             with pytest.raises(ConfigurationError, match="workflow id"):
                 await engine.start(id_, add, 1)
-            for look in (engine.cancel, engine.show, lambda id: engine.handle(id).result(timeout=9)):
+            for look in (engine.cancel, engine.show, lambda other: engine.handle(other).result(timeout=9)):
                 with pytest.raises(WorkflowNotFound):
-                    await look(id_)  # type: ignore[operator]
+                    await look(id_)
 
     asyncio.run(run())
 
@@ -214,7 +214,7 @@ def test_bad_arguments_are_refused_by_name_and_store_nothing(database: str) -> N
             with pytest.raises(ValueNotSerializable, match="parameter 'a'"):
                 await engine.start("type", add, "one")  # type: ignore[arg-type]
             with pytest.raises(TypeError):
-                await engine.start("many", add, 1, 2, 3)  # type: ignore[call-arg]
+                await engine.start("many", add, 1, 2, 3)  # type: ignore[call-arg, arg-type]
             with pytest.raises(TypeError, match="@workflow"):
                 await engine.start("step", doubled, 1)  # type: ignore[arg-type]
             with pytest.raises(ConfigurationError, match="queue"):

@@ -7,7 +7,7 @@ import pytest
 from engine_room import Watch, opened, registered, running, session, working
 
 from duress.engine import Engine, race, sleep, step, workflow
-from duress.engine.errors import WorkflowFailed
+from duress.engine.errors import StepFailed, WorkflowFailed
 
 ran: list[str] = []
 
@@ -100,7 +100,7 @@ def test_a_race_has_one_winner_for_ever(database: str) -> None:
 async def race_with_exception(pause: float) -> str:
     try:
         await race(refuse("first"), note("slow", 9.0))
-    except Exception as error:
+    except StepFailed as error:
         await sleep(pause)
         return str(error)
     return "?"
@@ -119,7 +119,7 @@ def test_the_winners_exception_is_raised_at_replay_too(database: str) -> None:
 
 @workflow(name="tasks: timeout")
 async def with_timeout() -> str:
-    winner, value = await race(sleep(0.05), note("never", 9.0))  # type: ignore[arg-type]
+    winner, value = await race(sleep(0.05), note("never", 9.0))
     return f"{winner} {value}"
 
 
@@ -157,7 +157,7 @@ async def forgiving() -> str:
     """What a try around everything must not do: go on after the replay went another way."""
     try:
         await renamed("a")
-    except Exception:
+    except Exception:  # noqa: BLE001
         await note("compensation")
     await note("more")
     return "survived"
@@ -194,7 +194,7 @@ def test_changed_code_fails_by_name_with_both_calls_and_writes_no_step(database:
                 await sql.until("select ready_at > now() from duress.live")
             await sql.all("update duress.live set ready_at = now()")
             before = await sql.all("select step, name, value::text from duress.checkpoint where step not like '%%/%%'")
-            async with Engine(database, registry=new) as engine, working(engine):
+            async with Engine(database, registry=new) as newer, working(newer):
                 with pytest.raises(WorkflowFailed) as caught:
                     await handle.result(timeout=9)
                 assert caught.value.type == "NonDeterminism"

