@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Literal, NoReturn
 
+import psycopg
+
 from . import failures, observer
 from .definitions import StepDefinition, WorkflowDefinition
 from .errors import DuressError, NonDeterminism, Unwind
@@ -18,7 +20,7 @@ from .steps import run_step
 from .store import Checkpoint, Claimed, Fence
 from .transactions import run_transaction
 
-Why = Literal["suspended", "fenced", "lost", "released", "finished"]
+Why = Literal["suspended", "fenced", "lost", "released", "broken", "finished"]
 
 
 class Execution:
@@ -205,7 +207,13 @@ class Execution:
         if self.observed:
             await self.point(observer.CHECKPOINTING, step=checkpoint.step, name=checkpoint.name)
         before = list(self._frontier)
-        answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)
+        try:
+            answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)
+        except psycopg.Error as error:
+            # Not the workflow's doing: its code must not take it for the outcome of the step.
+            log.error("workflow %s: step %s cannot be recorded: %s", self.claimed.id, checkpoint.step, error)
+            self.unwind("broken")
+            raise Unwind from error
         await self.settle(answer, checkpoint.step, checkpoint.name, before, token)
         return answer
 

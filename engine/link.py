@@ -25,6 +25,8 @@ _PASSING = (
     pg.ReadOnlySqlTransaction,
     pg.IdleInTransactionSessionTimeout,
 )
+# An operator cancelled our statement, or the disk was full for now: of itself the statement is good.
+_INTERRUPTED = (pg.QueryCanceled, pg.DiskFull, pg.IoError)
 _CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
 
 
@@ -40,6 +42,11 @@ def lost(error: BaseException, conn: AnyConnection | None) -> bool:
 def contended(error: BaseException) -> bool:
     """Whether the transaction lost against another one and may simply be run again."""
     return isinstance(error, _CONTENTION)
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether a statement of the engine's own was stopped for reasons that are not its own, and may be sent again."""
+    return isinstance(error, _INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +132,10 @@ class Link:
                         await cursor.execute(query, arguments, prepare=not self.pooled)
                         return await cursor.fetchall()
                 except (psycopg.Error, TimeoutError, OSError) as error:
-                    if (
-                        not isinstance(error, (TimeoutError, OSError))
-                        and not lost(error, self._conn)
-                        and not contended(error)
-                    ):
-                        raise
-                    if not contended(error):
+                    again = contended(error) or interrupted(error)
+                    if not again:
+                        if isinstance(error, psycopg.Error) and not lost(error, self._conn):
+                            raise
                         await self.drop()
                     attempt += 1
                     await asyncio.sleep(backoff(attempt, self._entropy))

@@ -13,7 +13,7 @@ import psycopg
 from . import failures, observer
 from .definitions import StepDefinition
 from .errors import StepTimeout, TransactionContended, TransactionMisuse
-from .link import backoff, close, contended, lost
+from .link import backoff, close, contended, interrupted, lost
 from .scope import body
 from .sessions import ENDED, IS_OURS, Lent, StepConnection
 from .steps import begin_body, running, time_limit
@@ -82,12 +82,13 @@ async def _try(
     try:
         async with sessions.lend() as conn:
             await sessions.begin(conn, step.isolation)
+            checkpoint: Checkpoint | None = None
             try:
                 checkpoint = await _body(execution, step, id_, attempt, conn, args, kwargs)
                 before = execution.frontier()
                 answer = await _checkpoint(execution, conn, checkpoint)
             except BaseException as error:
-                return await _after(execution, conn, error)
+                return await _after(execution, conn, error, ours=checkpoint is not None)
             if answer != "written":
                 await _roll_back(conn)
                 return await _recorded(execution, step, id_, answer)
@@ -117,10 +118,11 @@ async def _checkpoint(execution: "Execution", conn: StepConnection, checkpoint: 
     return str(rows[0][0])
 
 
-async def _after(execution: "Execution", conn: StepConnection, error: BaseException) -> _Again | _Failed:
+async def _after(execution: "Execution", conn: StepConnection, error: BaseException, *, ours: bool) -> _Again | _Failed:
     """What follows from an exception in the open transaction, which is rolled back.
 
-    A lost connection or race is not the step's failure, even if its code has put another exception in the place of that one.
+    A lost connection or race is not the step's failure, even if its code has put another exception in the place of that one;
+    nor is what interrupts a statement of `ours`.
     """
     culprit = conn.culprit()
     await _roll_back(conn)
@@ -129,6 +131,8 @@ async def _after(execution: "Execution", conn: StepConnection, error: BaseExcept
     if culprit is not None and not isinstance(error, StepTimeout):
         if contended(culprit):
             return _Again(contended=True)
+        if ours and interrupted(culprit):
+            return _Again(contended=False)
         if lost(culprit, conn):
             await close(conn)  # it may lead to a server that will not write any more
             return _Again(contended=False)

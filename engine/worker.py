@@ -242,6 +242,8 @@ class Worker:
         else:
             if execution.unwinding == "suspended" and execution.sleeping.wake_at is not None:
                 await self._release(execution, [(number, epoch, execution.sleeping.wake_at)])
+            elif execution.unwinding == "broken":
+                await self._release(execution, [(number, epoch, ready_at)])
             elif execution.unwinding in ("released", "lost"):
                 await self._release(execution, [(number, epoch, None)])
                 await execution.point(observer.RELEASED)

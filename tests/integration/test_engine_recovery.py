@@ -238,9 +238,9 @@ def test_everything_finishes_through_a_crash_of_the_server(tmp_path: Path) -> No
         database = server.dsn("crash")
 
         async def run() -> None:
-            async with ready(database) as (engine, _), workers(database, 2) as made:
+            async with ready(database) as (engine, sql), workers(database, 2) as made:
                 handles = [await engine.start(f"w{n}", transfer, 0.05) for n in range(60)]
-                await made[0].seen("step.checkpointed", 10)
+                await sql.until("select count(*) >= 10 from duress.checkpoint")
                 await asyncio.to_thread(server.restart, "immediate")
                 for handle in handles:
                     assert await handle.result(timeout=20) == 2
