@@ -244,8 +244,8 @@ def test_everything_finishes_through_a_crash_of_the_server(tmp_path: Path) -> No
                 await asyncio.to_thread(server.restart, "immediate")
                 for handle in handles:
                     assert await handle.result(timeout=20) == 2
-                async with session(database) as sql:
-                    await exactly_once(sql, 120)
+                async with session(database) as after:
+                    await exactly_once(after, 120)
                 for worker in made:
                     worker.send(signal.SIGTERM)
                 assert [await worker.ended() for worker in made] == [0, 0]
