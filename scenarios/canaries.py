@@ -271,8 +271,8 @@ PAYMENTS: Final = (
         substitutions=(
             Substitution(
                 "engine/link.py",
-                "                    if not contended(error):\n                        await self.drop()\n",
-                "",
+                "                            raise\n                        await self.drop()\n",
+                "                            raise\n",
             ),
         ),
         faults={"crash-backend": 1.0, "restart-postgres": 1.0},

@@ -18,6 +18,7 @@ create table account (name text primary key, cents int not null check (cents >= 
 insert into account values ('a', 100), ('b', 100)"""
 
 attempts: list[int] = []
+arrivals: list[int] = []
 gates: dict[str, asyncio.Event] = {}
 dsn = ""
 
@@ -26,6 +27,7 @@ dsn = ""
 def _forget(database: str) -> None:
     global dsn
     attempts.clear()
+    arrivals.clear()
     gates.clear()
     dsn = database
 
@@ -246,8 +248,9 @@ async def lock_both(tx: Any, first: str, second: str, wrapped: bool) -> int:
 
 
 async def meet() -> None:
-    """Both sessions have done their first statement."""
-    if len(attempts) == 2:
+    """Both sessions have done their first statement: who is here, not who has begun, is counted."""
+    arrivals.append(1)
+    if len(arrivals) == 2:
         gates["met"].set()
     async with asyncio.timeout(9):
         await gates["met"].wait()
