@@ -120,6 +120,7 @@ def test_a_commit_that_never_came_is_done_again(database: str, ending: str) -> N
             hold.release()
             assert await handle.result(timeout=9) == 2
             assert [fact["present"] for fact in at.watch.all("step.resolved")] == [False]
+            assert (await at.client.show("one")).summary.epoch == 1  # found out at once, not by a later write
             assert await at.entries() == 1
 
     asyncio.run(run())

@@ -159,6 +159,7 @@ async def forgiving() -> str:
         await renamed("a")
     except Exception:  # noqa: BLE001
         await note("compensation")
+    await sleep(3600)
     await note("more")
     return "survived"
 
@@ -193,6 +194,7 @@ def test_changed_code_fails_by_name_with_both_calls_and_writes_no_step(database:
                 handle = await engine.start("one", begun)
                 await sql.until("select ready_at > now() from duress.live")
             await sql.all("update duress.live set ready_at = now()")
+            await sql.all("update duress.checkpoint set value = '1.5' where kind = 'sleep'")
             before = await sql.all("select step, name, value::text from duress.checkpoint where step not like '%%/%%'")
             async with Engine(database, registry=new) as newer, working(newer):
                 with pytest.raises(WorkflowFailed) as caught:
@@ -241,10 +243,10 @@ def test_a_workflow_whose_code_is_gone_waits_and_loses_nothing(database: str) ->
         async with opened(database, registry=old) as engine, session(database) as sql:
             await sql.conn.execute(b"create extension pg_stat_statements")
             handle = await engine.start("one", begun)
-            async with Engine(database, registry=new, observer=watch) as other, working(other, poll=0.2):
+            async with Engine(database, registry=new, observer=watch) as other, working(other, heartbeat=0.3):
                 assert await (await other.start("two", present)).result(timeout=9) == "child"
                 await sql.all("select pg_stat_statements_reset()")
-                await watch.seen("worker.renewed", count=2)
+                await watch.seen("worker.renewed", count=len(watch.all("worker.renewed")) + 2)
                 calls = await sql.one(
                     "select coalesce(sum(calls), 0) from pg_stat_statements where query like '%%claim_v1%%'"
                     " and dbid = (select oid from pg_database where datname = current_database())"
