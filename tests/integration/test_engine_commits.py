@@ -183,6 +183,30 @@ def test_a_lost_race_found_at_commit_is_no_failure(database: str) -> None:
     asyncio.run(run())
 
 
+def test_a_cancelled_checkpoint_of_a_transaction_is_no_failure(database: str) -> None:
+    """What an operator cancels there is the engine's statement, not the step's."""
+
+    async def run() -> None:
+        async with scene(database) as at, session(database) as locker:
+            hold = at.watch.hold("step.ended")
+            handle = await at.client.start("one", enters, False)
+            await hold.wait()
+            async with locker.conn.transaction():
+                await locker.all("select 1 from duress.live for update")
+                hold.release()
+                waiting = (
+                    "from pg_stat_activity where query ilike '%%checkpoint_v1%%' and wait_event_type = 'Lock'"
+                    " and pid <> pg_backend_pid()"
+                )
+                await at.sql.until(f"select count(*) {waiting}", is_=1)
+                assert await at.sql.all(f"select pg_cancel_backend(pid) {waiting}") == [(True,)]
+                await until(lambda: len(attempts) == 2)
+            assert await handle.result(timeout=9) == 2
+            assert await at.entries() == 1
+
+    asyncio.run(run())
+
+
 @step
 async def plain(n: int) -> int:
     attempts.append(n)
