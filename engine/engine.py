@@ -23,11 +23,11 @@ from .errors import (
     WorkflowNotFound,
     WorkflowUnfinished,
 )
-from .link import Connector, close
+from .link import Connector, backoff, close
 from .migrations import Migration, check, check_schema_name, migrate
 from .observer import Observer
 from .outcomes import Outcomes
-from .runtime import WorkerOptions
+from .runtime import WorkerOptions, log
 from .store import Start, Store
 from .worker import Worker
 
@@ -231,7 +231,7 @@ class Engine:
             poll=poll,
             **more,
         )
-        await self._check()
+        await self._check_patiently()
         worker = Worker(
             self.dsn,
             self.schema,
@@ -288,6 +288,19 @@ class Engine:
         finally:
             await close(conn)
         self._checked = True
+
+    async def _check_patiently(self) -> None:
+        """The check of a worker, which outlasts a server that goes away: it did answer when the engine was opened."""
+        tries = 0
+        while not self._checked:
+            try:
+                await self._check()
+            except (DatabaseUnavailable, psycopg.OperationalError) as error:
+                if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                    raise
+                tries += 1
+                log.warning("a worker waits for the database: %s", error)
+                await asyncio.sleep(backoff(tries, self._entropy))
 
     def _same_input(self, workflow: WorkflowDefinition[Any, Any], one: str, other: str) -> bool:
         """Whether two inputs differ in nothing but the order of keys and sets, or the way to write a number of the type."""

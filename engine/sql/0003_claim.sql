@@ -37,9 +37,13 @@ begin
     end if;
 
     if p_held is not null then
-        with taken as (
-            update {schema}.live l set epoch = l.epoch + 1, claimed_at = clock_timestamp()
+        with lost as materialized (
+            select l.number from {schema}.live l
             where l.owner = p_owner and l.number <> all (p_held)
+            order by l.number for update
+        ), taken as (
+            update {schema}.live l set epoch = l.epoch + 1, claimed_at = clock_timestamp()
+            from lost where l.number = lost.number
             returning l.number
         )
         select coalesce(array_agg(t.number order by t.number), '{}'), count(*) > 0 into v_taken, v_replays from taken t;
