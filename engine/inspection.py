@@ -1,5 +1,6 @@
 """What is there: listing workflows and showing one. Never their values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,6 +91,24 @@ async def details(store: Store, id_: str) -> Details:
         order by c.at, c.step"""
     checkpoints = await store.query(statement.replace("$", store.schema).encode(), [id_])
     return Details(Summary(*rows[0]), tuple(Recorded(*row) for row in checkpoints))
+
+
+async def strangers(store: Store, queues: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Names (with an id each) of ready workflows that none of `names` covers: nobody here has their code.
+
+    Looks at the thousand that have waited longest; those that nobody claims gather there.
+    """
+    statement = f"""
+        select s.name, min(w.id)
+        from (
+            select l.name, l.number from {store.schema}.live l
+            where l.queue = any (%s::text[]) and l.owner is null and l.ready_at < clock_timestamp() - interval '1 s'
+            order by l.ready_at, l.number limit 1000
+        ) s
+        join {store.schema}.workflow w on w.number = s.number
+        where s.name <> all (%s::text[])
+        group by s.name order by s.name"""
+    return [(row[0], row[1]) for row in await store.query(statement.encode(), [list(queues), list(names)])]
 
 
 async def find(store: Store, id_: str) -> tuple[int, str]:

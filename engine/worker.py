@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
-from . import observer
+from . import inspection, observer
 from .codec import Values
 from .definitions import Registry
 from .execution import Execution
@@ -53,6 +53,7 @@ class Worker:
         self.name = options.name or f"worker-{entropy.getrandbits(40):010x}"
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
+        self._strangers: set[str] = set()
         self._running: dict[int, tuple[Execution, asyncio.Task[None]]] = {}
         self._executor = ThreadPoolExecutor(max_workers=options.concurrency, thread_name_prefix="duress-step")
 
@@ -185,6 +186,7 @@ class Worker:
                 next_poll = now + options.poll
             if now >= next_full:
                 next_full = now + options.poll * _FULL
+                await self._name_strangers(runtime)
             for claimed in claims.workflows:
                 await self._begin(runtime, claimed)
                 await asyncio.sleep(0)  # its first write may leave before the next one has replayed
@@ -211,6 +213,20 @@ class Worker:
                 failures += 1
                 log.warning("worker %s cannot claim: %s", self.name, error)
                 await asyncio.sleep(backoff(failures, self._entropy))
+
+    async def _name_strangers(self, runtime: Runtime) -> None:
+        """Log, once for each name, that workflows wait here whose code this worker does not have."""
+        found = await inspection.strangers(runtime.store, self.options.queues, self._registry.names())
+        for name, example in found:
+            if name not in self._strangers:
+                self._strangers.add(name)
+                log.warning(
+                    "workflow %r (for example %s) waits for a worker that has its code: worker %s has no such workflow;"
+                    " deploy the code, or cancel it with `duress engine cancel`",
+                    name,
+                    example,
+                    self.name,
+                )
 
     async def _begin(self, runtime: Runtime, claimed: Claimed) -> None:
         definition = self._registry.get(claimed.name)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from engine_room import Watch, opened, registered, running, session, working
+from engine_room import Watch, opened, registered, running, session, until, working
 
 from duress.engine import Engine, race, sleep, step, workflow
 from duress.engine.errors import StepFailed, WorkflowFailed
@@ -235,7 +235,7 @@ def test_a_place_skipped_by_the_record_is_named(database: str) -> None:
     asyncio.run(run())
 
 
-def test_a_workflow_whose_code_is_gone_waits_and_loses_nothing(database: str) -> None:
+def test_a_workflow_whose_code_is_gone_waits_and_loses_nothing(database: str, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         old, begun = registered(at_another_time, "tasks: gone")
         new, present = registered(at_another_time, "tasks: present")
@@ -243,7 +243,10 @@ def test_a_workflow_whose_code_is_gone_waits_and_loses_nothing(database: str) ->
         async with opened(database, registry=old) as engine, session(database) as sql:
             await sql.conn.execute(b"create extension pg_stat_statements")
             handle = await engine.start("one", begun)
-            async with Engine(database, registry=new, observer=watch) as other, working(other, heartbeat=0.3):
+            async with (
+                Engine(database, registry=new, observer=watch) as other,
+                working(other, heartbeat=0.3, poll=0.15),
+            ):
                 assert await (await other.start("two", present)).result(timeout=9) == "child"
                 await sql.all("select pg_stat_statements_reset()")
                 await watch.seen("worker.renewed", count=len(watch.all("worker.renewed")) + 2)
@@ -253,6 +256,9 @@ def test_a_workflow_whose_code_is_gone_waits_and_loses_nothing(database: str) ->
                 )
                 assert calls < 20, "the worker asks without a pause for what it cannot run"
                 assert await handle.status() == "pending"
+                await until(
+                    lambda: "'tasks: gone' (for example one) waits for a worker that has its code" in caplog.text
+                )
             async with working(engine):
                 assert await handle.result(timeout=9) == "child"
 
