@@ -92,6 +92,11 @@ class Lanes:
             finally:
                 self._patient.append(link)
 
+    async def warm_up(self, kind: Kind[M, A], message: M) -> None:
+        """Send a message that changes nothing, so that a connection is open and its statement prepared when one is needed."""
+        if self._free and kind.many is not None:
+            await self._send_now(kind, kind.many, message)
+
     async def close(self) -> None:
         """Stop; what is under way is given up."""
         for task in self._serving:

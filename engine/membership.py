@@ -18,7 +18,7 @@ from .migrations import lock_class
 from .runtime import Runtime, log
 
 # Seconds between looks at the sessions of a worker that seems to have been killed: at first its backends are just ending.
-_SESSIONS_SOON, _SESSIONS_LATER, _SOON = 0.002, 0.1, 50
+_SESSIONS_SOON, _SESSIONS_LATER, _SOON = 0.001, 0.1, 50
 
 
 class Membership:
@@ -39,6 +39,8 @@ class Membership:
         self._doubtful_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_work: Callable[[], None] = lambda: None
+        self.on_taken: Callable[[], None] = lambda: None
+        self.room: Callable[[], int] = lambda: 0
         self.on_fenced: Callable[[int], None] = lambda number: None
 
     async def join(
@@ -193,15 +195,21 @@ class Membership:
             await self._peer_changed.wait()
         elif not await self._wait_for_lock(conn, peer) or peer != self._peer:
             self._looks = 0
-        elif asyncio.get_running_loop().time() < self._doubtful_until:
+        elif (
+            asyncio.get_running_loop().time() < self._doubtful_until
+            or await self._declare_dead_soon(runtime, conn, peer) == "sessions"
+        ):
             await asyncio.sleep(_SESSIONS_LATER)
-        elif await self._declare_dead(runtime, conn, peer, "lock") == "sessions":
-            # Its backends are just ending, or it lives and has lost only the one that held the lock.
-            self._looks += 1
-            await asyncio.sleep(_SESSIONS_SOON if self._looks < _SOON else _SESSIONS_LATER)
         else:
             self._looks = 0
             self._peer = await self._fetch(conn, f"select {self._schema}.peer_v1(%s)", [runtime.incarnation])
+
+    async def _declare_dead_soon(self, runtime: Runtime, conn: AnyConnection, peer: int) -> str:
+        """The same, but at first look again and again: its backends are just ending, or it has lost only one of them."""
+        while (answer := await self._declare_dead(runtime, conn, peer, "lock")) == "sessions" and self._looks < _SOON:
+            self._looks += 1
+            await asyncio.sleep(_SESSIONS_SOON)
+        return answer
 
     def _doubt(self, runtime: Runtime) -> None:
         self._doubtful_until = asyncio.get_running_loop().time() + runtime.options.lease / 2
@@ -247,13 +255,13 @@ class Membership:
     async def _declare_dead(self, runtime: Runtime, conn: AnyConnection, victim: int, reason: str) -> str:
         """Declare a worker dead, if the database agrees; its workflows are then there to be claimed."""
         cursor = await conn.execute(
-            f"select * from {self._schema}.take_over_v1(%s, %s, %s)".encode(),
-            [victim, reason, runtime.options.takeovers],
+            f"select * from {self._schema}.take_over_v1(%s, %s, %s, %s)".encode(),
+            [victim, reason, runtime.options.takeovers, self.room()],
             prepare=not self._pooled,
         )
         answer, workflows, dead, at = (await cursor.fetchall())[0]
         if answer == "taken":
-            self.on_work()
+            self.on_taken()
             log.warning(
                 "worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows
             )

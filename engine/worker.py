@@ -24,6 +24,7 @@ from .sessions import Sessions
 from .store import Claimed, Claims, Store
 
 _FULL = 5  # polls from one look below the queues' floors to the next
+_FIRST = 4  # workflows in the first claim after a takeover
 _LET_GO = 5.0  # seconds that user code has for letting itself be cancelled
 _AFTER_ERROR = 1.0  # seconds before a workflow whose run broke inside the engine may be claimed again
 
@@ -54,6 +55,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._strangers: set[str] = set()
+        self._in_haste = False
         self._running: dict[int, tuple[Execution, asyncio.Task[None]]] = {}
         self._executor = ThreadPoolExecutor(max_workers=options.concurrency, thread_name_prefix="duress-step")
 
@@ -111,10 +113,13 @@ class Worker:
         )
         runtime.lease.renewed(sent + options.lease)
         membership.on_work = self._wake.set
+        membership.on_taken = self._hasten
+        membership.room = lambda: options.concurrency - len(self._running)
         membership.on_fenced = self._fenced
         log.info("worker %s joined as incarnation %d", self.name, incarnation)
         await _announce(runtime, observer.WORKER_JOINED, {"lease_until": until})
         try:
+            await store.warm_up()
             await self._live(runtime, membership)
         finally:
             await self._abandon()
@@ -176,6 +181,8 @@ class Worker:
             if room <= 0:
                 await self._wake.wait()
                 continue
+            if self._in_haste:
+                room, self._in_haste = min(room, _FIRST), False
             await runtime.lease.wait()
             now = loop.time()
             held = sorted(self._running) if now >= next_poll else None
@@ -273,6 +280,11 @@ class Worker:
     async def _release(execution: Execution, held: list[tuple[int, int, float | None]]) -> None:
         runtime = execution.runtime
         await runtime.store.release(runtime.incarnation, held)
+
+    def _hasten(self) -> None:
+        """Workflows were just taken over: claim a few at once, so that the first goes on before all have been read."""
+        self._in_haste = True
+        self._wake.set()
 
     def _fenced(self, number: int) -> None:
         """Somebody cancelled or took a workflow; stop it if it runs here."""

@@ -116,7 +116,7 @@ $$;
 -- lost just the one that held the lock). By lease: its sessions are ended, so that an open transaction of a paused worker
 -- holds up nobody. A workflow that has brought down p_limit workers becomes dead.
 -- Answers taken, ended (somebody was faster), alive (the lease is not over) or sessions (some are left).
-create function {schema}.take_over_v1(p_victim bigint, p_reason text, p_limit integer)
+create function {schema}.take_over_v1(p_victim bigint, p_reason text, p_limit integer, p_room integer default 0)
 returns table (answer text, workflows integer, dead integer, at double precision)
 language plpgsql volatile
 set lock_timeout to '2s'
@@ -162,7 +162,10 @@ begin
     set owner = null, ready_at = clock_timestamp(), takeovers = l.takeovers + 1
     where l.owner = p_victim;
     get diagnostics workflows = row_count;
-    perform pg_notify('{schema}.work', word) from unnest(array['ring', 'work']) as n (word);
+    -- Who takes over claims next, and is the only one whose neighbour has changed if it came by the lock. The others would
+    -- only be in its way, unless it has no room for all.
+    perform pg_notify('{schema}.work', 'ring') where p_reason <> 'lock';
+    perform pg_notify('{schema}.work', 'work') where workflows > p_room;
     at := extract(epoch from clock_timestamp());
     answer := 'taken';
     return next;
