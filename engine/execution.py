@@ -22,6 +22,8 @@ from .transactions import run_transaction
 
 Why = Literal["suspended", "fenced", "lost", "released", "broken", "finished"]
 
+LET_GO = 5.0  # seconds that user code has for letting itself be cancelled
+
 
 class Execution:
     """Runs a claimed workflow in this process, until it ends or is unwound."""
@@ -67,9 +69,19 @@ class Execution:
             self.root = None
             if self.unwinding is None:
                 self.unwinding = "finished"
-            for task in list(self.tasks):
-                if not (isinstance(task, asyncio.Task) and task.cancelling()):
-                    task.cancel()
+            await self._end_tasks()
+
+    async def _end_tasks(self) -> None:
+        """Cancel the child tasks that are left, and let them end: a `gather` that is cancelled returns with the first of
+        its tasks, and the worker closes the connections that the others still use.
+        """
+        for task in list(self.tasks):
+            if not (isinstance(task, asyncio.Task) and task.cancelling()):
+                task.cancel()
+        if self.tasks:
+            _, late = await asyncio.wait(self.tasks, timeout=LET_GO)
+            for task in late:
+                log.warning("workflow %s: %r does not let itself be cancelled", self.claimed.id, task)
 
     async def _outcome(self) -> tuple[str, str]:
         """Run the user's code; the final status and the outcome as JSON text."""

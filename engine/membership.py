@@ -7,6 +7,7 @@ transaction pooler there are neither session locks nor notifications: the lease 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -171,7 +172,7 @@ class Membership:
             while True:
                 try:
                     if conn is None or conn.closed:
-                        conn = await self.connector.connect()
+                        conn = await self._watching(runtime).connect()
                         await self._declare_dead(runtime, conn, 0, "lock")  # no incarnation 0: has the function ready
                     await self._watch_peer(runtime, conn)
                     failures = 0
@@ -186,6 +187,12 @@ class Membership:
         finally:
             if conn is not None:
                 await close(conn)
+
+    def _watching(self, runtime: Runtime) -> Connector:
+        """The session that waits for a lock has a name of its own: it writes nothing for any workflow, and of all sessions
+        of a killed worker it is the last to end, since it waits for its client's end only now and then.
+        """
+        return replace(self.connector, application_name=f"duress-watch:{runtime.incarnation}")
 
     async def _watch_peer(self, runtime: Runtime, conn: AnyConnection) -> None:
         """Wait for the lock of whoever is our neighbour now; act if it is free."""
@@ -253,23 +260,29 @@ class Membership:
                 await close(conn)
 
     async def _declare_dead(self, runtime: Runtime, conn: AnyConnection, victim: int, reason: str) -> str:
-        """Declare a worker dead, if the database agrees; its workflows are then there to be claimed."""
+        """Declare a worker dead, if the database agrees, and by the lock those before it in the ring that died with it.
+
+        Their workflows are then there to be claimed. Returns the answer for `victim`; see take_over_v1.
+        """
+        taker = runtime.incarnation if reason == "lock" else None
         cursor = await conn.execute(
-            f"select * from {self._schema}.take_over_v1(%s, %s, %s, %s)".encode(),
-            [victim, reason, runtime.options.takeovers, self.room()],
+            f"select * from {self._schema}.take_over_v1(%s, %s, %s, %s, %s)".encode(),
+            [victim, reason, runtime.options.takeovers, self.room(), taker],
             prepare=not self._pooled,
         )
-        answer, workflows, dead, at = (await cursor.fetchall())[0]
-        if answer == "taken":
+        answers = await cursor.fetchall()
+        taken = [row for row in answers if row[1] == "taken"]
+        if taken:
             self.on_taken()
+        for number, _, workflows, dead, at in taken:
             log.warning(
-                "worker %s took over incarnation %d by %s: %d workflows", runtime.worker, victim, reason, workflows
+                "worker %s took over incarnation %d by %s: %d workflows", runtime.worker, number, reason, workflows
             )
             if dead:
                 log.error("%d workflows are dead after %d lost workers each", dead, runtime.options.takeovers)
-            facts: observer.Facts = {"victim": victim, "reason": reason, "workflows": workflows, "at": at}
+            facts: observer.Facts = {"victim": number, "reason": reason, "workflows": workflows, "at": at}
             await _wait(runtime.observe(observer.TOOK_OVER, facts))
-        return str(answer)
+        return str(answers[0][1])
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine, name="duress takeover")

@@ -13,7 +13,7 @@ import psycopg
 from . import inspection, observer
 from .codec import Values
 from .definitions import Registry
-from .execution import Execution
+from .execution import LET_GO, Execution
 from .link import Connector, backoff, lost
 from .membership import Membership
 from .migrations import lock_class
@@ -25,7 +25,6 @@ from .store import Claimed, Claims, Store
 
 _FULL = 5  # polls from one look below the queues' floors to the next
 _FIRST = 4  # workflows in the first claim after a takeover
-_LET_GO = 5.0  # seconds that user code has for letting itself be cancelled
 _AFTER_ERROR = 1.0  # seconds before a workflow whose run broke inside the engine may be claimed again
 
 
@@ -325,7 +324,7 @@ class Worker:
                 task.cancel()
         self._running.clear()
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_LET_GO)
+            _, late = await asyncio.wait(tasks, timeout=LET_GO + 1.0)  # each waits as long for tasks of its own
             for task in late:
                 log.warning("%s does not let itself be cancelled", task.get_name())
 

@@ -161,6 +161,10 @@ class LogWatch:
         """This backend ended itself at an administrator's command (the prefix of our servers' lines says who)."""
         return self._find(rf"\bpid={pid} .*terminating connection due to administrator command")
 
+    def crashed(self) -> str | None:
+        """The postmaster has ended all sessions, because one of them died."""
+        return self._find(r"terminating any other active server processes")
+
     def _find(self, pattern: str) -> str | None:
         """What the first line that fits says, from the start of the watch on."""
         if not self._path.exists():

@@ -93,8 +93,8 @@ PAYMENTS: Final = (
         substitutions=(
             Substitution(
                 "engine/sql/0006_worker.sql",
-                "where l.owner = p_victim;",
-                "where l.owner = p_victim and exists (select from {schema}.checkpoint c where c.number = l.number);",
+                "where l.owner = victim;",
+                "where l.owner = victim and exists (select from {schema}.checkpoint c where c.number = l.number);",
             ),
         ),
         faults={"kill-worker": 1.0},

@@ -114,10 +114,12 @@ $$;
 
 -- Declare a worker dead and set its workflows free. By lock: only if none of its sessions is left (a live worker may have
 -- lost just the one that held the lock). By lease: its sessions are ended, so that an open transaction of a paused worker
--- holds up nobody. A workflow that has brought down p_limit workers becomes dead.
--- Answers taken, ended (somebody was faster), alive (the lease is not over) or sessions (some are left).
-create function {schema}.take_over_v1(p_victim bigint, p_reason text, p_limit integer, p_room integer default 0)
-returns table (answer text, workflows integer, dead integer, at double precision)
+-- holds up nobody. A workflow that has brought down p_limit workers becomes dead. Workers of one machine die together: by
+-- lock, whoever comes next before p_taker in the ring is taken over in the same transaction if it is as dead.
+-- Answers, for each victim: taken, ended (somebody was faster), alive (the lease is not over) or sessions (some are left).
+create function {schema}.take_over_v1(
+    p_victim bigint, p_reason text, p_limit integer, p_room integer default 0, p_taker bigint default null
+) returns table (victim bigint, answer text, workflows integer, dead integer, at double precision)
 language plpgsql volatile
 set lock_timeout to '2s'
 as $$
@@ -126,49 +128,63 @@ declare
     v_worker record;
     v_dead record;
     v_sessions integer[];
+    v_ready timestamptz;  -- the same for all, so that none of the victims' workflows come before the others'
+    v_workflows integer := 0;
 begin
-    select w.ended_at, w.lease_until into v_worker
-    from {schema}.worker w where w.incarnation = p_victim for update;
-    if not found or v_worker.ended_at is not null then
-        answer := 'ended';
-    elsif p_reason = 'lease' and v_worker.lease_until > clock_timestamp() then
-        answer := 'alive';
-    else
-        v_sessions := {schema}.sessions_v1(p_victim);
-        if p_reason = 'lock' and v_sessions <> '{}' then
-            answer := 'sessions';
-        end if;
-    end if;
-    if answer is not null then
-        return next;
-        return;
-    end if;
-
-    begin
-        perform pg_terminate_backend(s.pid, 1000) from unnest(v_sessions) as s (pid);
-    exception when insufficient_privilege then
-        raise warning 'duress: % may not end the sessions of worker %; grant it pg_signal_backend', current_user, p_victim;
-    end;
-
-    update {schema}.worker w set ended_at = clock_timestamp(), end_reason = p_reason where w.incarnation = p_victim;
-    dead := 0;
-    for v_dead in
-        delete from {schema}.live l where l.owner = p_victim and l.takeovers + 1 >= p_limit returning l.number, l.epoch
+    victim := p_victim;
     loop
-        perform {schema}.conclude_v1(v_dead.number, p_victim, v_dead.epoch, 'dead', null);
-        dead := dead + 1;
+        select w.ended_at, w.lease_until into v_worker
+        from {schema}.worker w where w.incarnation = victim for update;
+        if not found or v_worker.ended_at is not null then
+            answer := 'ended';
+        elsif p_reason = 'lease' and v_worker.lease_until > clock_timestamp() then
+            answer := 'alive';
+        else
+            v_sessions := {schema}.sessions_v1(victim);
+            answer := case when p_reason = 'lock' and v_sessions <> '{}' then 'sessions' else 'taken' end;
+        end if;
+        if answer <> 'taken' then
+            workflows := null;
+            dead := null;
+            at := null;
+            return next;
+            exit;
+        end if;
+
+        begin
+            perform pg_terminate_backend(s.pid, 1000) from unnest(v_sessions) as s (pid);
+        exception when insufficient_privilege then
+            raise warning 'duress: % may not end the sessions of worker %; grant it pg_signal_backend', current_user, victim;
+        end;
+
+        update {schema}.worker w set ended_at = clock_timestamp(), end_reason = p_reason where w.incarnation = victim;
+        dead := 0;
+        for v_dead in
+            delete from {schema}.live l where l.owner = victim and l.takeovers + 1 >= p_limit returning l.number, l.epoch
+        loop
+            perform {schema}.conclude_v1(v_dead.number, victim, v_dead.epoch, 'dead', null);
+            dead := dead + 1;
+        end loop;
+        v_ready := coalesce(v_ready, clock_timestamp());
+        update {schema}.live l
+        set owner = null, ready_at = v_ready, takeovers = l.takeovers + 1
+        where l.owner = victim;
+        get diagnostics workflows = row_count;
+        v_workflows := v_workflows + workflows;
+        at := extract(epoch from clock_timestamp());
+        return next;
+
+        exit when p_taker is null or p_reason <> 'lock';
+        victim := {schema}.peer_v1(p_taker);
+        exit when victim is null or not pg_try_advisory_xact_lock({lock_class}, victim::integer);
     end loop;
-    update {schema}.live l
-    set owner = null, ready_at = clock_timestamp(), takeovers = l.takeovers + 1
-    where l.owner = p_victim;
-    get diagnostics workflows = row_count;
+
     -- Who takes over claims next, and is the only one whose neighbour has changed if it came by the lock. The others would
     -- only be in its way, unless it has no room for all.
-    perform pg_notify('{schema}.work', 'ring') where p_reason <> 'lock';
-    perform pg_notify('{schema}.work', 'work') where workflows > p_room;
-    at := extract(epoch from clock_timestamp());
-    answer := 'taken';
-    return next;
+    if v_ready is not null then
+        perform pg_notify('{schema}.work', 'ring') where p_reason <> 'lock';
+        perform pg_notify('{schema}.work', 'work') where v_workflows > p_room;
+    end if;
 end $$;
 
 -- Leave: nothing may be owned any more (what still is, is set free).

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.patience import Patience
-from duress.faults.injectors.sessions import Sessions
+from duress.faults.injectors.sessions import Session, Sessions
 from duress.faults.injectors.target import Target
 from duress.faults.observe import LogWatch, Observer, ProcessWatch, Sighting
 from duress.faults.plan import AtPoint, RestartPostgres
@@ -28,6 +29,34 @@ class ServerFaults:
 
     async def terminate(self, injection: Injection) -> None:
         """pg_terminate_backend; nothing to undo, the worker has to open another session."""
+        while True:
+            told = await self._tell(injection)
+            if told is None:
+                return
+            session, log = told
+            sighting = await self._observer.see(
+                partial(self._observer.session_gone, session.pid, session.backend_start)
+                if log is None
+                else partial(_ended, log, session.pid),
+                self._patience.effect,
+            )
+            if sighting is None:
+                injection.missed(
+                    f"session {session.pid} was still there {self._patience.effect:g} s after it was terminated"
+                )
+                return
+            if log is None or log.terminated(session.pid):
+                break
+            # Another fault crashed the server at that moment, and took the session before it could obey: strike again.
+        inside = " (inside a transaction)" if session.in_transaction else ""
+        injection.took_effect(Sighting(sighting.at, sighting.what + inside))
+        injection.healed = sighting.at
+
+    async def _tell(self, injection: Injection) -> tuple[Session, LogWatch | None] | None:
+        """The session that was told to end, preferably inside a transaction, and the log from then on.
+
+        None (and the injection missed) if there is none.
+        """
         clock = self._observer.clock
         held = isinstance(injection.event.trigger, AtPoint)
         begun = clock()
@@ -41,41 +70,31 @@ class ServerFaults:
             if incarnation is not None:
                 session = await self._sessions.terminate(incarnation, in_transaction_only=in_transaction_only)
                 if session is not None:
-                    break
+                    injection.asked = asked
+                    return session, log
             if not in_transaction_only and (not patient or asked >= begun + self._patience.victim):
                 injection.missed(self._no_session(injection, incarnation))
-                return
+                return None
             await asyncio.sleep(POLL if in_transaction_only else 10 * POLL)
-        injection.asked = asked
-        sighting = await self._observer.see(
-            lambda: (
-                log.terminated(session.pid) if log else self._observer.session_gone(session.pid, session.backend_start)
-            ),
-            self._patience.effect,
-        )
-        if sighting is None:
-            injection.missed(
-                f"session {session.pid} was still there {self._patience.effect:g} s after it was terminated"
-            )
-            return
-        inside = " (inside a transaction)" if session.in_transaction else ""
-        injection.took_effect(Sighting(sighting.at, sighting.what + inside))
-        injection.healed = sighting.at
 
     async def crash(self, injection: Injection) -> None:
         """SIGKILL to one backend: the postmaster ends all sessions and the server goes through crash recovery."""
         async with self._outage:
-            pid = await self._backend(injection)
-            log = self._observer.log()
-            if pid is None or log is None:
-                injection.missed("no worker has a session")
-                return
-            injection.asked = self._observer.clock()
-            os.kill(pid, signal.SIGKILL)
-            sighting = await self._observer.see(lambda: log.killed(pid), self._patience.effect)
-            if sighting is None:
-                injection.missed(f"the server did not notice the end of backend {pid}")
-                return
+            while True:
+                pid = await self._backend(injection)
+                log = self._observer.log()
+                if pid is None or log is None:
+                    injection.missed("no worker has a session")
+                    return
+                injection.asked = self._observer.clock()
+                with contextlib.suppress(ProcessLookupError):  # another fault ended it at that moment: strike again
+                    os.kill(pid, signal.SIGKILL)
+                    sighting = await self._observer.see(partial(log.killed, pid), self._patience.effect)
+                    if sighting is not None:
+                        break
+                    if not log.terminated(pid):
+                        injection.missed(f"the server did not notice the end of backend {pid}")
+                        return
             injection.took_effect(sighting)
             injection.was_healed(await self._back(log))
 
@@ -142,3 +161,8 @@ class ServerFaults:
         if incarnation is None:
             return f"worker {injection.worker} has no process that has joined"
         return f"worker {injection.worker} (incarnation {incarnation}) has no session that could be terminated"
+
+
+def _ended(log: LogWatch, pid: int) -> str | None:
+    """How a session that was told to end did: by itself, or with all others when the server crashed."""
+    return log.terminated(pid) or log.crashed()

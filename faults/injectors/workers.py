@@ -109,7 +109,8 @@ class WorkerFaults:
             if process is not None and state is not None and state not in ("ZX" if or_stopped else "ZXTt"):
                 return process
             if self._observer.clock() >= deadline or injection.healing.is_set():
-                found = f"in state {state}" if state else "not there"
+                # A zombie has ended: that its parent has not asked for its status yet is of no account.
+                found = "not there" if state is None or state in "ZX" else f"in state {state}"
                 injection.missed(f"worker {injection.worker} is {found}")
                 return None
             await asyncio.sleep(POLL)

@@ -226,6 +226,41 @@ def test_a_cancelled_worker_leaves_its_work_to_the_next_one(database: str) -> No
     asyncio.run(run())
 
 
+@step
+async def leaves(what: str, seconds: float) -> None:
+    try:
+        await asyncio.sleep(9)
+    finally:
+        await asyncio.sleep(seconds)
+        ran.append(f"{what} left")
+
+
+@workflow(name="closing: siblings")
+async def siblings() -> None:
+    await asyncio.gather(leaves("quick", 0), leaves("slow", 0.1))
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+def test_a_worker_ends_after_all_tasks_of_its_workflows(database: str, how: str) -> None:
+    """Also those for which a cancelled `gather` does not wait."""
+
+    async def run() -> None:
+        ran.clear()
+        watch = Watch()
+        async with opened(database, observer=watch) as engine:
+            work = asyncio.create_task(engine.work(grace=0.05))
+            await engine.start("one", siblings)
+            await watch.seen("step.started", count=2)
+            if how == "cancelled":
+                work.cancel()
+            else:
+                engine.stop()
+            await asyncio.wait({work})
+            assert ran == ["quick left", "slow left"]
+
+    asyncio.run(run())
+
+
 def test_two_workers_of_one_engine_stop_together(database: str) -> None:
     async def run() -> None:
         async with running(database) as engine, Engine(database) as client, working(engine):

@@ -145,8 +145,9 @@ def test_a_running_role_needs_what_migrate_grants_and_may_do_no_more(server: Ser
             async with session(database) as sql:
                 await sql.until("select count(*) from duress.worker where ended_at is null", is_=1)
                 async with session(theirs) as their_sql:
-                    await their_sql.all("update duress.worker set lease_until = now() where ended_at is null")
-                    assert await their_sql.one("select answer from duress.take_over_v1(2, 'lease', 20)") == "taken"
+                    async with their_sql.conn.transaction():  # no heartbeat comes in between
+                        await their_sql.all("update duress.worker set lease_until = now() where ended_at is null")
+                        assert await their_sql.one("select answer from duress.take_over_v1(2, 'lease', 20)") == "taken"
                     for forbidden in (
                         "create table duress.mine ()",
                         "delete from duress.checkpoint",

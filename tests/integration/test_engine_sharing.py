@@ -83,6 +83,11 @@ def test_round_trips_alone(database: str) -> None:
         async with running(database) as engine, counted(database) as sql:
             await (await engine.start("warm up", steps, 1)).result(timeout=9)
             await (await engine.start("warm up too", transactions, 1)).result(timeout=9)
+            await engine.list()  # the client opens a connection of its own for reading, also where a result takes long
+            await sql.until(
+                "select count(*) from pg_stat_activity where datname = current_database() and query like 'listen%%done%%'",
+                is_=1,
+            )
             await calls(sql)
             await (await engine.start("one", steps, 7)).result(timeout=9)
             found = await calls(sql)
