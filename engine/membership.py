@@ -202,21 +202,17 @@ class Membership:
             await self._peer_changed.wait()
         elif not await self._wait_for_lock(conn, peer) or peer != self._peer:
             self._looks = 0
-        elif (
-            asyncio.get_running_loop().time() < self._doubtful_until
-            or await self._declare_dead_soon(runtime, conn, peer) == "sessions"
-        ):
+        elif asyncio.get_running_loop().time() < self._doubtful_until:
             await asyncio.sleep(_SESSIONS_LATER)
         else:
+            self._peer, answer = await self._declare_dead(runtime, conn, peer, "lock")
+            if answer == "sessions":  # its backends are just ending, or it has lost only one of them
+                self._looks += 1
+                await asyncio.sleep(_SESSIONS_SOON if self._looks <= _SOON else _SESSIONS_LATER)
+                return
             self._looks = 0
-            self._peer = await self._fetch(conn, f"select {self._schema}.peer_v1(%s)", [runtime.incarnation])
-
-    async def _declare_dead_soon(self, runtime: Runtime, conn: AnyConnection, peer: int) -> str:
-        """The same, but at first look again and again: its backends are just ending, or it has lost only one of them."""
-        while (answer := await self._declare_dead(runtime, conn, peer, "lock")) == "sessions" and self._looks < _SOON:
-            self._looks += 1
-            await asyncio.sleep(_SESSIONS_SOON)
-        return answer
+            if answer == "ended":
+                self._peer = await self._fetch(conn, f"select {self._schema}.peer_v1(%s)", [runtime.incarnation])
 
     def _doubt(self, runtime: Runtime) -> None:
         self._doubtful_until = asyncio.get_running_loop().time() + runtime.options.lease / 2
@@ -259,10 +255,12 @@ class Membership:
             if conn is not None:
                 await close(conn)
 
-    async def _declare_dead(self, runtime: Runtime, conn: AnyConnection, victim: int, reason: str) -> str:
+    async def _declare_dead(
+        self, runtime: Runtime, conn: AnyConnection, victim: int, reason: str
+    ) -> tuple[int | None, str]:
         """Declare a worker dead, if the database agrees, and by the lock those before it in the ring that died with it.
 
-        Their workflows are then there to be claimed. Returns the answer for `victim`; see take_over_v1.
+        Their workflows are then there to be claimed. Returns where it ended, and how; see take_over_v1.
         """
         taker = runtime.incarnation if reason == "lock" else None
         cursor = await conn.execute(
@@ -282,7 +280,7 @@ class Membership:
                 log.error("%d workflows are dead after %d lost workers each", dead, runtime.options.takeovers)
             facts: observer.Facts = {"victim": number, "reason": reason, "workflows": workflows, "at": at}
             await _wait(runtime.observe(observer.TOOK_OVER, facts))
-        return str(answers[0][1])
+        return answers[-1][0], answers[-1][1]
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine, name="duress takeover")

@@ -116,7 +116,8 @@ $$;
 -- lost just the one that held the lock). By lease: its sessions are ended, so that an open transaction of a paused worker
 -- holds up nobody. A workflow that has brought down p_limit workers becomes dead. Workers of one machine die together: by
 -- lock, whoever comes next before p_taker in the ring is taken over in the same transaction if it is as dead.
--- Answers, for each victim: taken, ended (somebody was faster), alive (the lease is not over) or sessions (some are left).
+-- Answers, for each victim: taken, ended (somebody was faster), alive (the lease is not over) or sessions (some are left);
+-- at last, by lock: watch, with the one that p_taker is to watch now (null: nobody).
 create function {schema}.take_over_v1(
     p_victim bigint, p_reason text, p_limit integer, p_room integer default 0, p_taker bigint default null
 ) returns table (victim bigint, answer text, workflows integer, dead integer, at double precision)
@@ -176,7 +177,14 @@ begin
 
         exit when p_taker is null or p_reason <> 'lock';
         victim := {schema}.peer_v1(p_taker);
-        exit when victim is null or not pg_try_advisory_xact_lock({lock_class}, victim::integer);
+        if victim is null or not pg_try_advisory_xact_lock({lock_class}, victim::integer) then
+            answer := 'watch';
+            workflows := null;
+            dead := null;
+            at := null;
+            return next;
+            exit;
+        end if;
     end loop;
 
     -- Who takes over claims next, and is the only one whose neighbour has changed if it came by the lock. The others would
