@@ -23,7 +23,8 @@ from .scope import numbered_tasks
 from .sessions import Sessions
 from .store import Claimed, Claims, Store
 
-_FULL = 5  # polls from one look below the queues' floors to the next
+_FULL = 5  # polls from one look below the queues' floors to the next, at least
+_FULL_SHARE = 0.01  # of the time, at most: behind an old snapshot such a look reads all that is gone
 _FIRST = 4  # workflows in the first claim after a takeover
 _AFTER_ERROR = 1.0  # seconds before a workflow whose run broke inside the engine may be claimed again
 
@@ -173,7 +174,8 @@ class Worker:
         """Claim whenever there is room and reason; ends only when this incarnation is dead."""
         loop = asyncio.get_running_loop()
         options = self.options
-        next_poll = next_full = 0.0
+        next_poll = 0.0
+        next_full = loop.time() + options.poll * _FULL
         while not self._stopping.is_set():
             self._wake.clear()
             room = options.concurrency - len(self._running)
@@ -191,7 +193,7 @@ class Worker:
             if now >= next_poll:
                 next_poll = now + options.poll
             if now >= next_full:
-                next_full = now + options.poll * _FULL
+                next_full = now + max(options.poll * _FULL, (loop.time() - now) / _FULL_SHARE)
                 await self._name_strangers(runtime)
             for claimed in claims.workflows:
                 await self._begin(runtime, claimed)
