@@ -14,7 +14,9 @@ from duress.scenarios.procs.wire import Reported
 
 VICTIM_BOUND = 3.0  # seconds that a timed fault waits for a victim with work in flight
 LOOK_AGAIN = 0.01  # seconds
-MOST_TRIES = 4  # at one planned fault
+TRY_FOR = (
+    5.0  # seconds from the first try at a planned fault: an outage is shorter, though points are reached often in it
+)
 
 
 @dataclass(slots=True)
@@ -24,7 +26,7 @@ class Strike:
     event: Event
     worker: int | None
     injection: Injection | None = None  # of the last try, once it is known that there will be no other
-    tries: int = 0
+    tried_at: float | None = None  # first
     why_not: str = "its trigger never came"
 
     @property
@@ -111,7 +113,8 @@ class Strikes:
         assert self._crew is not None and self._injector is not None
         strike = self.all[index]
         strike.worker = worker
-        strike.tries += 1
+        if strike.tried_at is None:
+            strike.tried_at = self._recorder.now()
         self._struck.add(worker)
         self._striking += 1
         if isinstance(event.fault, KillWorker | StopWorker):
@@ -120,7 +123,7 @@ class Strikes:
             injection = await self._injector.inject(event, worker)
         finally:
             self._striking -= 1
-        if injection.reason is not None and strike.tries < MOST_TRIES:
+        if injection.reason is not None and self._recorder.now() < strike.tried_at + TRY_FOR:
             self._struck.discard(worker)
             strike.why_not = injection.reason
             return
