@@ -31,6 +31,7 @@ class Sessions:
         self._dsn = dsn
         self._own: psycopg.AsyncConnection | None = None
         self._asking = asyncio.Lock()
+        self._told: list[Session] = []  # to end, by us
 
     async def close(self) -> None:
         if self._own is not None:
@@ -40,9 +41,17 @@ class Sessions:
     async def terminate(self, incarnation: int, *, in_transaction_only: bool = False) -> Session | None:
         """pg_terminate_backend on one session of this incarnation; None when it has none (in a transaction)."""
         sql = (SQL / "terminate_session.sql").read_bytes()
-        values = {"application_name": application_name(incarnation), "in_transaction_only": in_transaction_only}
+        values = {
+            "application_name": application_name(incarnation),
+            "in_transaction_only": in_transaction_only,
+            "told_pids": [session.pid for session in self._told],
+            "told_starts": [session.backend_start for session in self._told],
+        }
         row = await self._ask(sql, values)
-        return Session(*row[:3]) if row is not None and row[3] else None
+        if row is None or not row[3]:
+            return None
+        self._told.append(Session(*row[:3]))
+        return self._told[-1]
 
     async def find(self, incarnation: int | None) -> int | None:
         """The process number of one session of this incarnation, or of any worker; None when there is none."""

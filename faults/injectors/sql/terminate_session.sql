@@ -8,6 +8,10 @@ with ranked as (
     where datname = current_database()
       and coalesce(backend_type, 'client backend') = 'client backend'  -- null: of a role that we may not look at
       and application_name = %(application_name)s
+      and not exists (  -- told before, and about to end
+          select from unnest(%(told_pids)s::integer[], %(told_starts)s::timestamptz[]) as told (pid, backend_start)
+          where told.pid = pg_stat_activity.pid and told.backend_start = pg_stat_activity.backend_start
+      )
 ),
 chosen as materialized (
     select pid, backend_start, rank < 2 as in_transaction
