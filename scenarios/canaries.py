@@ -238,7 +238,7 @@ PAYMENTS: Final = (
         substitutions=(
             Substitution(
                 "engine/sql/0006_worker.sql",
-                "perform pg_terminate_backend(s.pid, 1000) from unnest(v_sessions) as s (pid);",
+                "perform pg_terminate_backend(s.pid) from unnest(v_sessions) as s (pid);",
                 "null;",
             ),
         ),
