@@ -49,6 +49,11 @@ class Guard:
         pid: int = self._process.pid
         return pid
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that go with it."""
+        return tuple(self._folders)
+
     def make_folder(self, base: Path) -> Path:
         """A new folder in `base` that is removed with everything else."""
         folder = Path(self._ask({"do": "folder", "base": os.fspath(base)})["folder"])

@@ -1,10 +1,11 @@
 """A private PostgreSQL: ours to clone databases in, to stop, crash and restart; gone when we are, however we die."""
 
+import os
 import random
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM
 from types import TracebackType
@@ -65,14 +66,14 @@ class Server:
         self.log_path = self.directory / "server.log"
         for folder in (self.data_directory, self.socket_directory):
             folder.mkdir(mode=0o700)
-            if account:
-                shutil.chown(folder, account.uid, account.gid)
+            self.give(folder)
         self.fsync = fsync
         self.port = port or 0
         self.version = 0
         self.postmaster_pid = 0
         self.binaries = binaries
         self._programs = self._reachable(binaries)
+        self._environment = ENVIRONMENT
 
     @classmethod
     def start(
@@ -83,11 +84,13 @@ class Server:
         settings: Mapping[str, str] | None = None,
         directory: Path | None = None,
         port: int | None = None,
+        furnish: "Callable[[Server], Mapping[str, str]] | None" = None,
     ) -> "Server":
         """Make a new cluster and start it, in some 0.7 s.
 
         Without `fsync` its files lie in memory-backed storage where that has room. `directory` is where its folder is
-        made instead, `port` is taken instead of a free one. Raises ServerError: BinariesNotFound, NoPlace, PortInUse,
+        made instead, `port` is taken instead of a free one. `furnish` may put files into the server's folder before it
+        starts, and returns what to add to its environment. Raises ServerError: BinariesNotFound, NoPlace, PortInUse,
         CannotDropRoot, or with the end of the server's log.
         """
         binaries = binaries or find_binaries()
@@ -98,6 +101,8 @@ class Server:
         try:
             server = cls(guard, binaries, account, base=base, fsync=fsync, port=port)
             server._initialise({**default_settings(binaries, fsync), **(settings or {})})
+            if furnish:
+                server._environment = {**ENVIRONMENT, **furnish(server)}
             server._launch()
         except BaseException:
             guard.close()
@@ -110,6 +115,30 @@ class Server:
             return f"postgresql://{quote(user, '')}:{self._password}@127.0.0.1:{self.port}/{quote(database, '')}"
         folder = quote(str(self.socket_directory), "")
         return f"postgresql://{quote(user, '')}@/{quote(database, '')}?host={folder}&port={self.port}"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders that were made for this server, and go with it."""
+        return self._guard.folders
+
+    def give(self, path: Path) -> None:
+        """Make a file or folder belong to the account that the server runs as."""
+        if self._account:
+            shutil.chown(path, self._account.uid, self._account.gid)
+
+    def make_program_folder(self) -> Path:
+        """A folder from which the server can load code, which memory-backed storage often forbids; it goes with the rest."""
+        refused = []
+        for base in choose_program_bases():
+            if os.statvfs(base).f_flag & os.ST_NOEXEC:
+                refused.append(f"{base}: mounted noexec")
+            elif self._account and not self._account.can_enter(base):
+                refused.append(f"{base}: user {self._account.name!r} may not enter it")
+            else:
+                folder = self._guard.make_folder(base)
+                folder.chmod(0o711)
+                return folder
+        raise NoPlace(f"No folder that PostgreSQL could load code from. {'; '.join(refused)}. Name another in TMPDIR.")
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         """Create a database, as a copy of `template` if given (nobody may be connected to that)."""
@@ -211,8 +240,7 @@ class Server:
         password = self.directory / "password"
         password.touch(mode=0o600)
         password.write_text(self._password)
-        if self._account:
-            shutil.chown(password, self._account.uid, self._account.gid)
+        self.give(password)
         pid = self._guard.start(
             [
                 *(self._programs.program("initdb"), "-D", self.data_directory, "-U", USER, "--pwfile", password),
@@ -249,7 +277,7 @@ class Server:
                 ],
                 log=self.log_path,
                 account=self._account,
-                environment=ENVIRONMENT,
+                environment=self._environment,
                 end_signal=SIGQUIT,
             )
             try:
