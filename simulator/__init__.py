@@ -1,1 +1,67 @@
-"""Virtual time for asyncio programs on a real PostgreSQL. Not there yet: the package holds its place in the layers."""
+"""Runs any asyncio program that uses psycopg's async connections, under virtual time, on a real PostgreSQL.
+
+    with Simulation(setup="create table account (id int primary key, cents int not null)", data="...") as simulation:
+        outcome = simulation.run(main, seed=1)          # one run; the same seed is the same run
+        failure = simulation.find(main, range(500))     # the first seed under which it fails, with a token
+        simulation.run(main, token=failure.token)       # that run again
+
+`main` gets the `Run`, with which to start simulated processes and to break the network between them and the server.
+"""
+
+from .choices import Choices
+from .connection import SimConnection, current_run
+from .errors import Escape, SimulationError, Stuck, TokenError
+from .network import CommitPoint, Direction, Drop, Network, NetworkSettings
+from .process import SimProcess
+from .record import Entry, Record, first_difference
+from .run import DSN, Outcome, Run
+from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
+from .server import Cell, HarnessError, SimUnavailable
+from .simulation import (
+    SCHEDULERS,
+    Diverged,
+    Failure,
+    Simulation,
+    ensure_fixed_hash_seed,
+    has_fixed_hash_seed,
+    run,
+)
+
+__all__ = [
+    "DSN",
+    "SCHEDULERS",
+    "Candidate",
+    "Cell",
+    "Choices",
+    "CommitPoint",
+    "Direction",
+    "Diverged",
+    "Drop",
+    "Entry",
+    "Escape",
+    "Failure",
+    "Fifo",
+    "HarnessError",
+    "Network",
+    "NetworkSettings",
+    "Outcome",
+    "Pct",
+    "Pos",
+    "RandomWalk",
+    "Record",
+    "Replay",
+    "Run",
+    "Scheduler",
+    "SimConnection",
+    "SimProcess",
+    "SimUnavailable",
+    "Simulation",
+    "SimulationError",
+    "Stuck",
+    "TokenError",
+    "current_run",
+    "ensure_fixed_hash_seed",
+    "first_difference",
+    "has_fixed_hash_seed",
+    "run",
+]

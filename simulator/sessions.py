@@ -1,0 +1,206 @@
+"""The server's side of a run: every session is a participant of its own, whatever its client does meanwhile.
+
+A session runs for real, in no virtual time, until it waits for its client, for another session or the clock, or is held.
+What goes on then, and when, is an event of the loop: sessions that were woken, and timers that are due at one moment, are
+candidates of the scheduler. A session whose client has gone goes on in the same way, and may still commit.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, Literal
+
+from .outages import Gate
+from .server_end import ServerEnd, connect
+from .session import Session
+from .waits import describe_sessions
+from .wire import refusal
+
+if TYPE_CHECKING:
+    from .control import Control
+    from .link import Link
+    from .loop import SimLoop
+    from .server import Cell
+
+_MOST_PROCESSES: Final = 60  # with those that are kept; the server admits more
+_HOLD_POINTS: Final = 6
+_LONGEST_HOLD_NS: Final = 3_000_000
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened in a run."""
+
+    exchanges: int = 0
+    lock_waits: int = 0
+    holds: int = 0
+    timers: int = 0
+    sessions: int = 0
+    orphans: int = 0
+
+
+class Sessions:
+    """All sessions of one run; a source of the loop's time."""
+
+    def __init__(
+        self,
+        loop: "SimLoop",
+        cell: "Cell",
+        reserve: list[ServerEnd] | None,
+        holds: int,
+        control: "Control",
+    ) -> None:
+        self.loop = loop
+        self.counts = Counts()
+        self._cell = cell
+        self._keep = reserve is not None
+        self._reserve = reserve if reserve is not None else []
+        self._holds = holds
+        self._control = control
+        self._live: list[Session] = []
+        self._attention = cell.attention
+        self.gate = Gate()  # closed while the server stands still
+        self.away: Literal["", "recovering", "stopped"] = ""
+        self.all_lost = False  # at least once: the server has ended all sessions
+        self._looking = False
+        self._clock_us = -1
+        self._events = loop.chain("sessions")
+        loop.add_source(self)
+
+    def open(self, link: "Link", startup: bytes) -> Session | None:
+        """A startup packet has arrived: a session for it, unless the server refuses."""
+        if self.away:
+            if self.away == "recovering":
+                link.reply(refusal("57P03", "the database system is in recovery mode"))
+            link.hung_up()
+            return None
+        self.set_now()
+        end = self._take_kept(startup)
+        if end is None:
+            self._make_room()
+            made = connect(self._cell, startup)
+            if isinstance(made, bytes):
+                link.reply(made)
+                link.hung_up()
+                return None
+            end = made
+        self.counts.sessions += 1
+        number = self.counts.sessions
+        seed = _seed(self.loop.choices.seed, number)
+        end.adopt(seed)
+        end.begin(seed % 2**32 / 2**32)
+        session = Session(self, link, end, number)
+        self._live.append(session)
+        link.reply(end.greeting)
+        return session
+
+    def _take_kept(self, startup: bytes) -> ServerEnd | None:
+        for end in [kept for kept in self._reserve if kept.startup == startup]:
+            self._reserve.remove(end)
+            if end.is_alive():
+                return end
+            end.close()
+        return None
+
+    def _make_room(self) -> None:
+        """Sessions that are kept must not be the ones too many."""
+        while self._reserve and len(self._live) + len(self._reserve) >= _MOST_PROCESSES:
+            self._reserve.pop(0).discard()
+
+    def remove(self, session: Session) -> None:
+        """It is gone."""
+        if session in self._live:  # else it is kept
+            self._live.remove(session)
+            session.end.close()
+
+    @property
+    def live(self) -> tuple[Session, ...]:
+        return tuple(self._live)
+
+    def leave(self, session: Session) -> bool:
+        """An orderly session ends: keep its process for another one, if it can be and there is room."""
+        room = len(self._live) + len(self._reserve) < _MOST_PROCESSES
+        if not (self._keep and room and session.orderly and session.end.leave(idle=session.idle)):
+            return False
+        self._live.remove(session)
+        self._reserve.append(session.end)
+        return True
+
+    def close(self) -> None:
+        """The run is over: end all sessions, or keep them for another one."""
+        for session in sorted(
+            self._live, key=lambda session: session.orderly
+        ):  # those that may hold up others go first
+            if not self.leave(session):
+                session.end.finish()
+        self._live.clear()
+
+    def forget_kept(self) -> None:
+        """The server has ended all sessions."""
+        for end in self._reserve:
+            end.close()
+        self._reserve.clear()
+        self._attention = self._cell.attention
+        self._control.close()
+        self.all_lost = True
+
+    def resume(self) -> None:
+        """What had to wait happens, in its order."""
+        for action in self.gate.open():
+            self._events.call_soon(action)
+
+    def set_now(self) -> None:
+        """Show the server the run's time."""
+        now = self.loop.clock.unix_us
+        if now != self._clock_us:
+            self._clock_us = now
+            self._cell.set_now(now)
+
+    def draw_hold(self) -> int:
+        """0: let the exchange run; else at which of its points it is to be held."""
+        if not self._holds or self.loop.choices.draw("schedule", self._holds, "hold") != self._holds - 1:
+            return 0
+        return 1 + self.loop.choices.draw("schedule", _HOLD_POINTS, "point")
+
+    def let_go_later(self, session: Session) -> None:
+        """A held session goes on after a drawn time, and then when the scheduler lets it."""
+        delay = round(self.loop.choices.uniform("schedule", 0, _LONGEST_HOLD_NS, "hold for"))
+        session.events.call_at(self.loop.clock.now + delay, session.let_go)
+
+    def look_around(self) -> None:
+        """See what an exchange has done to other sessions, until nothing more comes of it."""
+        if self._looking:
+            return
+        self._looking = True
+        try:
+            while self._attention != (now := self._cell.attention):
+                self._attention = now
+                for session in tuple(self._live):
+                    session.look()
+        finally:
+            self._looking = False
+
+    # A source of time
+
+    def next_at(self) -> int | None:
+        """The earliest timer of any session."""
+        if self.gate.closed:
+            return None
+        return min((due for session in self._live if (due := session.due) is not None), default=None)
+
+    def advance(self, now: int) -> None:
+        """Time has moved: what is due is up to the scheduler from here."""
+        if self.gate.closed:
+            return
+        for session in tuple(self._live):
+            due = session.due
+            if due is not None and due <= now:
+                session.time_has_come()
+
+    def describe(self) -> list[str]:
+        """Every session, for the report of a run that is stuck."""
+        return describe_sessions(self._live, self._control)
+
+
+def _seed(seed: int, number: int) -> int:
+    """Not 0, 64 bits."""
+    return int.from_bytes(blake2b(f"{seed}/session/{number}".encode(), digest_size=8).digest(), "big") | 1
