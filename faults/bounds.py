@@ -73,8 +73,10 @@ class Bounds:
 
     @property
     def longest(self) -> float:
-        """Seconds that a single fault may last."""
-        return max(1.0, 3 * self.lease)
+        """Seconds that a single fault may last: a paused worker's transaction has to outlast its lease by more than a second,
+        which is how long it may hold up its successor.
+        """
+        return max(3 * self.lease, self.lease + 1.5)
 
 
 def admitted(events: Iterable[Event], bounds: Bounds) -> tuple[Event, ...]:

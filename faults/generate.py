@@ -100,8 +100,9 @@ def _fault(draw: Draw, kind: str, bounds: Bounds) -> AnyFault:
         case "pause-worker":
             # Three of four pauses outlast the lease: what a zombie then writes must be fenced.
             zombie = draw.chance(0.75)
-            low, high = (1.2, 2.5) if zombie else (0.1, 0.7)
-            return PauseWorker(duration=max(0.001, draw.seconds(low * bounds.lease, high * bounds.lease)))
+            lease = bounds.lease
+            low, high = (1.2 * lease, max(2.5 * lease, lease + 1.5)) if zombie else (0.1 * lease, 0.7 * lease)
+            return PauseWorker(duration=max(0.001, draw.seconds(low, high)))
         case "stop-worker":
             return StopWorker(restart_after=_absence(draw, bounds))
         case "terminate-backend":

@@ -170,15 +170,9 @@ PAYMENTS: Final = (
             Substitution(
                 "scenarios/library/payments.py",
                 "    await debit(source, cents)\n",
-                "    await debit(source, cents)\n"
-                "    if SCREENED.setdefault((source, target, cents), len(SCREENED) % 2):\n"
-                "        await screen(target, 1)\n",
+                "    await debit(source, cents)\n    if (os.getpid() + cents) % 2:\n        await screen(target, 1)\n",
             ),
-            Substitution(
-                "scenarios/library/payments.py",
-                'TRANSIT: Final = "transit"\n',
-                'TRANSIT: Final = "transit"\nSCREENED: dict[tuple[str, str, int], int] = {}\n',
-            ),
+            Substitution("scenarios/library/payments.py", "import itertools\n", "import itertools\nimport os\n"),
             Substitution(
                 "engine/execution.py", "if (recorded.name, recorded.kind) != (name, kind):", "if recorded is None:"
             ),

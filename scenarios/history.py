@@ -8,6 +8,8 @@ since 1970. `Evidence` joins the history with the final state of the database an
 from dataclasses import dataclass, field
 from typing import Any
 
+from duress.scenarios.receiver import Request
+
 Facts = dict[str, Any]
 
 
@@ -31,7 +33,20 @@ WORKLOAD_BEGAN = "workload.began"
 CALM_BEGAN = "calm.began"  # the last fault has healed; from here everything must finish
 CALM_ENDED = "calm.ended"  # unfinished (how many acknowledged workflows have no outcome)
 # Entries of the receiver (a process outside the database that plain steps call).
-RECEIVED = "receiver.request"  # key, workflow, step, attempt, epoch, applied (bool: False for a repeated key)
+RECEIVED = "receiver.request"  # key, workflow, step, attempt, epoch, applied (bool: False for a repeated key), purpose
+
+
+def received(request: Request, *, applied: bool) -> tuple[str, Facts]:
+    """The name and the facts of the entry for one request."""
+    return RECEIVED, {
+        "key": request.key,
+        "workflow": request.workflow,
+        "step": request.step,
+        "attempt": request.attempt,
+        "epoch": request.epoch,
+        "applied": applied,
+        "purpose": request.purpose,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,5 +70,6 @@ class Scenario:
         tuple[str, str], ...
     ] = ()  # (engine point, step) that every worker reaches often: faults are aimed there too
     options: Mapping[str, int] = field(default_factory=dict)  # sizes and their defaults
+    simulated: Mapping[str, int] = field(default_factory=dict)  # other defaults, for runs in the simulated world
     tables: Mapping[str, str] = field(default_factory=dict)  # name → query: the scenario's part of the final state
     answer: Callable[[Request], Answer] = approve  # the receiver's decision; must depend on the request alone

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,7 +14,9 @@ from duress.faults.injectors.procs import refuse
 from duress.faults.plan import KINDS, Plan, PlanError
 from duress.scenarios.campaign import HARMFUL
 from duress.scenarios.canaries import Canary, canaries
+from duress.scenarios.settings import USUAL, Settings
 from duress.scenarios.spec import Scenario
+from duress.scenarios.work import World
 
 POINTS = frozenset(
     value
@@ -76,9 +79,15 @@ def chosen_places(scenario: Scenario, canary: Canary | None) -> Sequence[Place]:
     return (*USUAL_PLACES, *scenario.places)
 
 
-def chosen_options(scenario: Scenario, sizes: Sequence[str]) -> Mapping[str, int]:
-    """The scenario's sizes with those of `--set NAME=N`."""
-    options = dict(scenario.options)
+def chosen_settings(world: World, workers: int | None, max_time: float) -> Settings:
+    """How a run is sized and paced in this world."""
+    usual = USUAL[world]
+    return replace(usual, workers=usual.workers if workers is None else workers, max_time=max_time)
+
+
+def chosen_options(scenario: Scenario, sizes: Sequence[str], world: World) -> Mapping[str, int]:
+    """The scenario's sizes in this world with those of `--set NAME=N`."""
+    options = {**scenario.options, **(scenario.simulated if world == "sim" else {})}
     for size in sizes:
         name, _, value = size.partition("=")
         if name not in options:

@@ -12,17 +12,24 @@ import click
 
 from duress import reports
 from duress.cli import codes, terminal
-from duress.cli.choices import chosen_canary, chosen_kinds, chosen_options, chosen_places, chosen_plan, parse_faults
+from duress.cli.choices import (
+    chosen_canary,
+    chosen_kinds,
+    chosen_options,
+    chosen_places,
+    chosen_plan,
+    chosen_settings,
+    parse_faults,
+)
 from duress.cli.document import document
 from duress.faults.postgres import ServerError
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
-from duress.scenarios.procs.ground import Work
-from duress.scenarios.procs.settings import Settings
+from duress.scenarios.work import Work, World
 
-LATER = ("sim", "docker")
+LATER = ("docker",)
 OUT = Path(".duress")
 
 
@@ -30,11 +37,12 @@ OUT = Path(".duress")
 class Flags:
     """The options of one call."""
 
+    world: World
     seeds: int
     seed: int | None
     plan: Path | None
     faults: str | None
-    workers: int
+    workers: int | None
     jobs: int
     max_time: float
     canary: str | None
@@ -72,10 +80,8 @@ class Flags:
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    default=4,
     envvar="DURESS_WORKERS",
-    show_default=True,
-    help="Worker processes.",
+    help="Worker processes.  [default: 4; 3 in sim]",
 )
 @click.option(
     "--jobs",
@@ -103,15 +109,17 @@ class Flags:
 )
 @click.option("--set", "sizes", multiple=True, metavar="NAME=N", help="Set a size of the scenario, like transfers=200.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(scenarios: tuple[str, ...], world: str, as_json: bool, **flags: object) -> int:
+def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
 
     Exit code: 0 pass, 1 an invariant was violated, 2 usage, 3 the harness failed, 4 inconclusive, 5 nothing selected,
     130 interrupted.
     """
-    if world in LATER:
-        raise click.UsageError(f"--world {world} is not there yet in this version; use --world procs")
     chosen = Flags(**flags)  # type: ignore[arg-type]
+    if chosen.world in LATER:
+        raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
+    if chosen.world == "sim" and chosen.dsn is not None:
+        raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
     if chosen.seed is None and chosen.seeds == 0:
         click.echo("nothing selected: --seeds 0", err=True)
         return codes.NOTHING_SELECTED
@@ -125,14 +133,16 @@ def _order(reference: str, flags: Flags) -> Order:
         scenario = registry.find(reference)
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
-    plan = chosen_plan(flags.plan, flags.workers, own_server=flags.dsn is None)
+    settings = chosen_settings(flags.world, flags.workers, flags.max_time)
+    plan = chosen_plan(flags.plan, settings.workers, own_server=flags.dsn is None)
     out = _folder(flags.out, reference)
     canary = chosen_canary(reference, flags.canary)
     work = Work(
         scenario=scenario,
         reference=reference,
-        options=chosen_options(scenario, flags.sizes),
-        settings=Settings(workers=flags.workers, max_time=flags.max_time),
+        world=flags.world,
+        options=chosen_options(scenario, flags.sizes, flags.world),
+        settings=settings,
         canary=flags.canary,
         dsn=flags.dsn,
         logs=out / "logs",

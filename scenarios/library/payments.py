@@ -211,6 +211,7 @@ payments: Final = Scenario(
         ("step.committing", "credit"),
     ),
     options={"transfers": 80, "lanes": 28},
+    simulated={"transfers": 10, "lanes": 4},
     tables={
         "account": "select id, balance, opening from account order by id",
         "ledger": """

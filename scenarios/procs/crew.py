@@ -16,9 +16,10 @@ import msgspec
 from duress.engine import observer
 from duress.faults.injectors.target import WorkerProcess
 from duress.scenarios import history
+from duress.scenarios.points import Armed, Reported
 from duress.scenarios.procs.births import Process
-from duress.scenarios.procs.recorder import Recorder
-from duress.scenarios.procs.wire import LINE_LIMIT, Armed, Go, Orders, Reported
+from duress.scenarios.procs.wire import LINE_LIMIT, Go, Orders
+from duress.scenarios.recorder import Recorder
 
 STARTING_BOUND = 30.0  # seconds until a started worker must have joined
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL at the end of a run

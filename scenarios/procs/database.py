@@ -14,7 +14,8 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
 
-Connection = AsyncConnection[Any]
+from duress.scenarios.final import Connection
+
 CONNECT_TIMEOUT = 10  # seconds
 TRIES = 5  # at cloning a template
 

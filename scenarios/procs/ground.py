@@ -4,18 +4,15 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from duress.engine import Engine
 from duress.faults.plan import Plan
 from duress.faults.postgres import Server, read_log
 from duress.scenarios.observed import Observed
-from duress.scenarios.procs import database, world
+from duress.scenarios.procs import world
 from duress.scenarios.procs.births import Nursery, open_nursery
 from duress.scenarios.procs.database import Databases
-from duress.scenarios.procs.settings import Settings
-from duress.scenarios.spec import Scenario
+from duress.scenarios.work import Work, furnish
 
 # How PostgreSQL says that a session ended otherwise than by its client's goodbye; see duress.faults.postgres.log.
 ENDS = (
@@ -23,19 +20,6 @@ ENDS = (
     "connection to client lost",
     "terminating connection",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What a campaign in this world is about."""
-
-    scenario: Scenario
-    reference: str
-    options: Mapping[str, int]
-    settings: Settings
-    canary: str | None
-    dsn: str | None  # a user's own server; None: we start one
-    logs: Path
 
 
 class ProcsGround:
@@ -81,7 +65,7 @@ class ProcsGround:
 
 
 @contextlib.asynccontextmanager
-async def open_ground(work: Work) -> AsyncIterator[ProcsGround]:
+async def open_procs_ground(work: Work) -> AsyncIterator[ProcsGround]:
     """Start a server, or go to the user's; raises ServerError or DatabaseUnusable."""
     async with contextlib.AsyncExitStack() as stack:
         server = None
@@ -92,14 +76,7 @@ async def open_ground(work: Work) -> AsyncIterator[ProcsGround]:
         postgres = await databases.check()
 
         async def build(dsn: str) -> None:
-            async with Engine(dsn, schema=work.settings.schema) as engine:
-                await engine.migrate()
-            async with database.connect(dsn) as connection:
-                if work.canary is not None:
-                    from duress.scenarios.canaries import apply_to_database
-
-                    await apply_to_database(connection, work.canary, work.settings.schema)
-                await work.scenario.setup(connection)
+            await furnish(dsn, work.scenario, work.canary, work.settings.schema)
 
         template = await stack.enter_async_context(databases.template(build))
         nursery = await stack.enter_async_context(open_nursery(work.reference, work.canary))

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from duress.scenarios.history import RECEIVED, Facts
+from duress.scenarios.history import Facts, received
 from duress.scenarios.receiver import Answer, Request
 
 REQUEST_LIMIT: Final = 1 << 22
@@ -84,16 +84,5 @@ class ReceiverServer:
         applied = request.key not in self._answers
         if applied:
             self._answers[request.key] = self._decide(request)
-        self._record(
-            RECEIVED,
-            {
-                "key": request.key,
-                "workflow": request.workflow,
-                "step": request.step,
-                "attempt": request.attempt,
-                "epoch": request.epoch,
-                "applied": applied,
-                "purpose": request.purpose,
-            },
-        )
+        self._record(*received(request, applied=applied))
         return self._answers[request.key]

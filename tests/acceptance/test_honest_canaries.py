@@ -10,8 +10,9 @@ from duress.faults.postgres import Server
 from duress.scenarios import registry
 from duress.scenarios.canaries import PAYMENTS, Canary
 from duress.scenarios.invariants import judge
-from duress.scenarios.procs.ground import Work, open_ground
-from duress.scenarios.procs.settings import Settings
+from duress.scenarios.procs.ground import open_procs_ground
+from duress.scenarios.settings import Settings
+from duress.scenarios.work import Work
 
 
 @pytest.mark.parametrize("canary", PAYMENTS, ids=lambda canary: canary.name)
@@ -28,7 +29,7 @@ def test_a_canary_passes_without_faults_with_one_worker(canary: Canary, tmp_path
             dsn=server.dsn(),
             logs=tmp_path,
         )
-        async with open_ground(work) as ground:
+        async with open_procs_ground(work) as ground:
             run = await ground.observe(1, Plan())
             assert run.doubts == ()
             return {finding.invariant for finding in judge(run.evidence, payments.invariants)}

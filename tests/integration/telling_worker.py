@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import ParamSpec
 
+from duress.scenarios.points import Armed, Reported
 from duress.scenarios.procs.crew import Crew
-from duress.scenarios.procs.recorder import Recorder
-from duress.scenarios.procs.wire import Armed, Orders, Reported
+from duress.scenarios.procs.wire import Orders
+from duress.scenarios.recorder import Recorder
+from duress.scenarios.settings import Settings
 
 # Tells "step.started" with a running number, and only then writes the number down in a file.
 PROGRAM = """
@@ -23,7 +25,7 @@ die_with(parent)
 agent = Agent(socket.socket(fileno=descriptor))
 orders = agent.orders()
 told = os.open(orders.dsn + "." + orders.name, os.O_CREAT | os.O_WRONLY)
-if orders.schema == "quits":
+if orders.settings.schema == "quits":
     print("I quit"); sys.exit(9)
 agent.point("worker.joined", {"worker": orders.name, "incarnation": os.getpid(), "lease_until": 0.0})
 number = 0
@@ -90,13 +92,8 @@ async def telling(
     def orders(number: int) -> Orders:
         return Orders(
             dsn=str(folder / "told"),
-            schema=schema,
             name=f"worker-{number}",
-            queues=(),
-            concurrency=1,
-            lease=1.0,
-            heartbeat=0.25,
-            poll=0.25,
+            settings=Settings(schema=schema),
             receiver="",
             armed=(),
         )

@@ -65,11 +65,12 @@ def shared_memory() -> dict[str, int]:
 
 @pytest.fixture(autouse=True)
 def no_shared_memory_is_left() -> Iterator[None]:
-    """What nobody uses was left behind."""
+    """What nobody uses for all that time was left behind; servers of other tests come and go beside this one's."""
     before = shared_memory()
     yield
     deadline = time.monotonic() + GONE_WITHIN_S
-    while left := [name for name, users in shared_memory().items() if name not in before and not users]:
+    left = shared_memory().keys() - before.keys()
+    while left := left & {name for name, users in shared_memory().items() if not users}:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 

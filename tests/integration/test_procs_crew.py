@@ -12,8 +12,8 @@ import pytest
 from telling_worker import LIMIT, in_a_loop, state, telling
 
 from duress.scenarios.history import EXITED, SPAWNED
+from duress.scenarios.points import Armed, Reported
 from duress.scenarios.procs.crew import WorkerStartFailed
-from duress.scenarios.procs.wire import Armed, Reported
 
 
 def kill(pid: int) -> None:

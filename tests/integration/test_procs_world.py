@@ -29,8 +29,9 @@ from duress.scenarios.history import Entry
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs.births import NurseryLost, open_nursery
 from duress.scenarios.procs.database import Databases, DatabaseUnusable, connect
-from duress.scenarios.procs.ground import Work, open_ground
-from duress.scenarios.procs.settings import Settings
+from duress.scenarios.procs.ground import open_procs_ground
+from duress.scenarios.settings import Settings
+from duress.scenarios.work import Work
 
 
 def at_point(fault: AnyFault, worker: int, point: str, step: str | None = None, occurrence: int = 1) -> Event:
@@ -63,7 +64,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[i
             dsn=None,
             logs=tmp_path_factory.mktemp("logs"),
         )
-        async with open_ground(work) as ground:
+        async with open_procs_ground(work) as ground:
             return await ground.observe(4, PLAN), dict(await ground.lost_in_transaction())
 
     return asyncio.run(run())

@@ -1,8 +1,8 @@
 """A point trigger is pulled exactly at its occurrence, by its worker, once in a run, over all incarnations."""
 
 from duress.faults.plan import AtPoint, AtTime, Event, KillWorker, Plan
-from duress.scenarios.procs.triggers import Triggers
-from duress.scenarios.procs.wire import Armed
+from duress.scenarios.points import Armed
+from duress.scenarios.triggers import Triggers
 
 
 def at(point: str, occurrence: int = 1, step: str | None = None, worker: int | None = None) -> Event:

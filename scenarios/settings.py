@@ -1,5 +1,6 @@
-"""How a run in the procs world is sized and paced."""
+"""How a run is sized and paced."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -16,3 +17,11 @@ class Settings:
     calm: float = 15.0  # for everything accepted to finish, once the faults have healed
     schema: str = "duress"
     queue: str = "default"
+    horizon: float = 3.0  # the last moment of a drawn fault that is to come at a time
+
+
+# A simulated run is small: many of them find more than few large ones.
+USUAL: Mapping[str, Settings] = {
+    "procs": Settings(),
+    "sim": Settings(workers=3, lease=0.3, heartbeat=0.1, poll=0.1, horizon=0.6),
+}

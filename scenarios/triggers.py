@@ -3,7 +3,7 @@
 from collections import Counter
 
 from duress.faults.plan import AtPoint, AtTime, Event, Plan
-from duress.scenarios.procs.wire import Armed
+from duress.scenarios.points import Armed
 
 
 class Triggers:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from psycopg import sql
+from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 
 from duress.scenarios.history import CheckpointRow, FinalState, WorkerRow, WorkflowRow
-from duress.scenarios.procs.database import Connection
+
+Connection = AsyncConnection[Any]
 
 WORKFLOWS = """
     select w.number, w.id, w.name, w.status, w.outcome::text as outcome, greatest(w.epoch, l.epoch) as epoch

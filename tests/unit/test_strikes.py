@@ -8,10 +8,10 @@ import pytest
 from duress.faults.injectors.injection import Injection
 from duress.faults.observe import Sighting
 from duress.faults.plan import AtPoint, Event, Plan, TerminateBackend
-from duress.scenarios.procs import strikes
-from duress.scenarios.procs.recorder import Recorder
-from duress.scenarios.procs.strikes import Strikes
-from duress.scenarios.procs.wire import Reported
+from duress.scenarios import strikes
+from duress.scenarios.points import Reported
+from duress.scenarios.recorder import Recorder
+from duress.scenarios.strikes import Strikes
 
 EVENT = Event(trigger=AtPoint(point="step.checkpointing"), fault=TerminateBackend(), worker=0)
 REACHED = Reported(at=0.0, name="step.checkpointing", facts={"name": "charge"}, held=True)

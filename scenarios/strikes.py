@@ -2,21 +2,40 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 from duress.faults.injectors.injection import Injection
-from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.plan import AtTime, Event, KillWorker, Plan, StopWorker, describe, kind
 from duress.scenarios import history
-from duress.scenarios.procs.crew import Crew
-from duress.scenarios.procs.recorder import Recorder
-from duress.scenarios.procs.triggers import Triggers
-from duress.scenarios.procs.wire import Reported
+from duress.scenarios.points import Reported
+from duress.scenarios.recorder import Recorder
+from duress.scenarios.triggers import Triggers
 
 VICTIM_BOUND = 3.0  # seconds that a timed fault waits for a victim with work in flight
 LOOK_AGAIN = 0.01  # seconds
 TRY_FOR = (
     5.0  # seconds from the first try at a planned fault: an outage is shorter, though points are reached often in it
 )
+
+
+class Crew(Protocol):
+    """Who may be struck."""
+
+    def alive(self) -> list[int]:
+        """The numbers of the workers that have joined and not ended."""
+        ...
+
+    def expect_end(self, worker: int) -> None:
+        """The worker's present process is about to be ended on purpose."""
+        ...
+
+
+class Injector(Protocol):
+    """How a fault is injected in this world."""
+
+    async def inject(self, event: Event, worker: int) -> Injection:
+        """Returns when the victim may go on: the effect has been seen, or it has not fired (`reason` says why)."""
+        ...
 
 
 @dataclass(slots=True)
@@ -42,13 +61,13 @@ class Strikes:
         self.all = [Strike(event, event.worker) for event in plan.events]
         self._recorder = recorder
         self._crew: Crew | None = None
-        self._injector: ProcsInjector | None = None
+        self._injector: Injector | None = None
         self._follows: list[asyncio.Task[None]] = []
         self._struck: set[int] = set()  # workers that suffer a fault now
         self._striking = 0
         self._closed = False
 
-    def attach(self, crew: Crew, injector: ProcsInjector) -> None:
+    def attach(self, crew: Crew, injector: Injector) -> None:
         self._crew, self._injector = crew, injector
 
     @property
@@ -90,6 +109,8 @@ class Strikes:
         await asyncio.sleep(event.trigger.seconds - self._recorder.now())
         while self.all[index].injection is None and not self._closed:
             await self._strike(index, event, await self._victim(event))
+            if self.all[index].injection is None:
+                await asyncio.sleep(LOOK_AGAIN)
 
     async def _victim(self, event: Event) -> int:
         """The worker to strike: with work in flight, so that the fault matters, if that comes soon enough."""

@@ -1,0 +1,81 @@
+"""A campaign's side of a simulating process: one for each lane, each on a core of its own."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+
+from duress.faults.plan import Plan
+from duress.faults.postgres import ServerError
+from duress.scenarios.observed import Observed
+from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, exchange
+from duress.scenarios.work import Work
+
+TWICE_EVERY = 10  # seeds: a sample is run twice, and must be the same to the byte
+
+
+class SimulationFailed(Exception):
+    """The simulation itself failed; the message is its traceback."""
+
+
+class SimGround:
+    """Ready for runs, one after the other."""
+
+    def __init__(self, process: asyncio.subprocess.Process, postgres: str) -> None:
+        self._process = process
+        self.postgres = postgres
+
+    async def observe(self, seed: int, plan: Plan) -> Observed:
+        """One run; a sample of them twice. Raises SimulationFailed."""
+        ask = Ask(seed=seed, plan=plan, twice=seed % TWICE_EVERY == 1)
+        try:
+            told = await exchange(self._process, ask, Told)
+        except EOFError:
+            raise SimulationFailed(f"the simulating process ended ({await self._process.wait()})") from None
+        if told.observed is None:
+            raise SimulationFailed(told.error)
+        return told.observed
+
+    async def lost_in_transaction(self) -> Mapping[int, int]:
+        """Not counted here."""
+        return {}
+
+
+@contextlib.asynccontextmanager
+async def open_sim_ground(work: Work, lane: int) -> AsyncIterator[SimGround]:
+    """Start the process and its server; ended on leaving, and by the kernel if we are. Raises ServerError."""
+    cores = sorted(os.sched_getaffinity(0))
+    work.logs.mkdir(parents=True, exist_ok=True)
+    log = work.logs / f"cell-{lane}.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "duress.scenarios.sim.cell", str(os.getpid())),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            start_new_session=True,  # Ctrl-C is ours to pass on
+        )
+    assert process.stdin is not None
+    opening = Opening(
+        reference=work.reference,
+        canary=work.canary,
+        options=dict(work.options),
+        settings=work.settings,
+        core=cores[lane % len(cores)],
+    )
+    try:
+        try:
+            opened = await exchange(process, opening, Opened)
+        except EOFError:
+            await process.wait()
+            raise ServerError(f"the simulation cannot start:\n{log.read_text(errors='replace')[-2000:]}") from None
+        if opened.refused is not None:
+            raise ServerError(opened.refused)
+        yield SimGround(process, opened.postgres)
+    finally:
+        process.stdin.close()
+        if process.returncode is None:
+            process.kill()  # its server ends by itself
+        await process.wait()

@@ -1,0 +1,75 @@
+"""What a campaign is about, and what it needs of a world: a ground on which runs take place, one after the other."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from psycopg import AsyncConnection
+
+from duress.engine import Engine
+from duress.faults.plan import Plan
+from duress.scenarios.observed import Observed
+from duress.scenarios.settings import Settings
+from duress.scenarios.spec import Scenario
+
+World = Literal["procs", "sim"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a campaign is about."""
+
+    scenario: Scenario
+    reference: str
+    world: World = "procs"
+    options: Mapping[str, int]
+    settings: Settings
+    canary: str | None
+    dsn: str | None  # a user's own server; None: we start one
+    logs: Path
+
+
+class Ground(Protocol):
+    """Ready for runs, one after the other."""
+
+    @property
+    def postgres(self) -> str:
+        """The server's version."""
+        ...
+
+    async def observe(self, seed: int, plan: Plan) -> Observed:
+        """One run."""
+        ...
+
+    async def lost_in_transaction(self) -> Mapping[int, int]:
+        """Seed → sessions of workers that PostgreSQL's log shows as lost within an open transaction; empty if unknown."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def open_ground(work: Work, lane: int) -> AsyncIterator[Ground]:
+    """The ground of one lane of a campaign. Raises what makes all runs impossible: ServerError, DatabaseUnusable."""
+    if work.world == "sim":
+        from duress.scenarios.sim.ground import open_sim_ground
+
+        async with open_sim_ground(work, lane) as simulated:
+            yield simulated
+    else:
+        from duress.scenarios.procs.ground import open_procs_ground
+
+        async with open_procs_ground(work) as real:
+            yield real
+
+
+async def furnish(dsn: str, scenario: Scenario, canary: str | None, schema: str) -> None:
+    """Make the engine's schema and the scenario's tables in a new database, broken as the canary wants it."""
+    async with Engine(dsn, schema=schema) as engine:
+        await engine.migrate()
+    async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
+        if canary is not None:
+            from duress.scenarios.canaries import apply_to_database
+
+            await apply_to_database(connection, canary, schema)
+        await scenario.setup(connection)

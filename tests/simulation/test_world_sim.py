@@ -1,0 +1,128 @@
+"""The simulated world runs a scenario unchanged: every fault strikes, a seed is one run, and what is broken is found."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from duress.faults.plan import (
+    AnyFault,
+    AtPoint,
+    AtTime,
+    CrashBackend,
+    Event,
+    KillWorker,
+    PauseWorker,
+    Plan,
+    RestartPostgres,
+    StopWorker,
+    TerminateBackend,
+)
+from duress.scenarios import history, registry
+from duress.scenarios.invariants import judge
+from duress.scenarios.observed import Observed
+from duress.scenarios.settings import USUAL
+from duress.scenarios.sim.ground import SimGround, open_sim_ground
+from duress.scenarios.work import Work
+
+T = TypeVar("T")
+PAYMENTS = registry.find("payments")
+
+
+def on_ground(folder: Path, use: Callable[[SimGround], Awaitable[T]], canary: str | None = None) -> T:
+    """Open a ground in a process of its own, and use it."""
+
+    async def run() -> T:
+        work = Work(
+            scenario=PAYMENTS,
+            reference="payments",
+            world="sim",
+            options={**PAYMENTS.options, **PAYMENTS.simulated},
+            settings=USUAL["sim"],
+            canary=canary,
+            dsn=None,
+            logs=folder,
+        )
+        async with open_sim_ground(work, 0) as ground:
+            return await use(ground)
+
+    return asyncio.run(run())
+
+
+def at_charge(fault: AnyFault, occurrence: int = 2) -> Plan:
+    """The fault, when a worker is about to write the checkpoint of a charge."""
+    trigger = AtPoint(point="step.checkpointing", step="charge", occurrence=occurrence)
+    return Plan(events=(Event(trigger=trigger, fault=fault),))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        KillWorker(restart_after=0.1),
+        KillWorker(restart_after=None),
+        PauseWorker(duration=0.8),
+        StopWorker(restart_after=0.1),
+        TerminateBackend(),
+        CrashBackend(),
+        RestartPostgres(mode="fast", down=0.1),
+        RestartPostgres(mode="immediate"),
+    ],
+    ids=repr,
+)
+def test_every_fault_strikes_and_payments_survive_it(tmp_path: Path, fault: AnyFault) -> None:
+    now = Plan(events=(Event(trigger=AtTime(seconds=0.05), fault=fault),))
+
+    async def use(ground: SimGround) -> list[Observed]:
+        return [await ground.observe(2, at_charge(fault)), await ground.observe(3, now)]
+
+    for observed in on_ground(tmp_path, use):
+        [record] = observed.faults
+        assert record.fired and record.confirmed_by
+        assert observed.doubts == ()
+        assert judge(observed.evidence, PAYMENTS.invariants) == []
+        assert sum(row.status == "succeeded" for row in observed.evidence.final.workflows) >= 8
+
+
+def test_a_seed_is_one_run_in_every_process(tmp_path: Path) -> None:
+    plan = at_charge(KillWorker(restart_after=0.1))
+
+    async def use(ground: SimGround) -> list[Observed]:
+        return [await ground.observe(seed, plan) for seed in (5, 6)]
+
+    one, two = on_ground(tmp_path, use), on_ground(tmp_path, use)
+    assert one[0].evidence.history == two[0].evidence.history
+    assert one[1].evidence.history == two[1].evidence.history
+    assert one[0].evidence.history != one[1].evidence.history
+    assert one[0].evidence.final.checkpoints == two[0].evidence.final.checkpoints
+
+
+def test_nothing_is_heard_of_a_worker_after_it_was_killed(tmp_path: Path) -> None:
+    plan = at_charge(KillWorker(restart_after=None))
+
+    async def use(ground: SimGround) -> Observed:
+        return await ground.observe(7, plan)
+
+    entries = on_ground(tmp_path, use).evidence.history
+    [end] = [entry for entry in entries if entry.name == history.EXITED and entry.facts["signal"] == 9]
+    source = f"worker {end.facts['worker']}"
+    assert [entry for entry in entries if entry.source == source]
+    assert not [entry for entry in entries if entry.source == source and entry.at > end.at]
+
+
+@pytest.mark.parametrize(
+    ("canary", "invariant"),
+    [("replay-forgets-last-step", "S2"), ("checkpoint-apart", "S3"), ("key-of-the-epoch", "S4")],
+)
+def test_a_canary_is_caught(tmp_path: Path, canary: str, invariant: str) -> None:
+    async def use(ground: SimGround) -> set[str]:
+        for seed in range(2, 40):
+            if seed % 10 != 1:  # those are run twice
+                observed = await ground.observe(seed, at_charge(KillWorker(restart_after=0.1), 1 + seed % 4))
+                found = {finding.invariant for finding in judge(observed.evidence, PAYMENTS.invariants)}
+                if invariant in found:
+                    return found
+        return set()
+
+    assert invariant in on_ground(tmp_path, use, canary)
