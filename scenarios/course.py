@@ -59,39 +59,27 @@ async def run(
     Raises what failed in the workload or the harness, the first of several.
     """
     try:
-        await _run(world, workload, settings, strikes, crew, recorder, connect)
+        async with asyncio.TaskGroup() as tasks:
+            guard = tasks.create_task(_broken(crew))
+            timed = tasks.create_task(strikes.timed())
+            work = tasks.create_task(workload(world))
+            while recorder.now() < settings.max_time and not world.over.is_set():
+                if work.done() and strikes.used_up:
+                    break
+                await asyncio.sleep(LOOK_AGAIN)
+            world.over.set()
+            await strikes.settle()
+            timed.cancel()
+            if not crew.alive():  # a plan may end all workers for good; the calm phase needs somebody
+                await crew.respawn(0)
+            recorder.add("harness", history.CALM_BEGAN, {})
+            async with connect() as connection:
+                unfinished = await _calm(connection, settings, recorder, work)
+            recorder.add("harness", history.CALM_ENDED, {"unfinished": unfinished})
+            work.cancel()
+            guard.cancel()
     except BaseExceptionGroup as group:
         raise _first(group) from None
-
-
-async def _run(
-    world: RunWorld,
-    workload: Workload,
-    settings: Settings,
-    strikes: Strikes,
-    crew: Crew,
-    recorder: Recorder,
-    connect: Callable[[], AbstractAsyncContextManager[Connection]],
-) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        guard = tasks.create_task(_broken(crew))
-        timed = tasks.create_task(strikes.timed())
-        work = tasks.create_task(workload(world))
-        while recorder.now() < settings.max_time and not world.over.is_set():
-            if work.done() and strikes.used_up:
-                break
-            await asyncio.sleep(LOOK_AGAIN)
-        world.over.set()
-        await strikes.settle()
-        timed.cancel()
-        if not crew.alive():  # a plan may end all workers for good; the calm phase needs somebody
-            await crew.respawn(0)
-        recorder.add("harness", history.CALM_BEGAN, {})
-        async with connect() as connection:
-            unfinished = await _calm(connection, settings, recorder, work)
-        recorder.add("harness", history.CALM_ENDED, {"unfinished": unfinished})
-        work.cancel()
-        guard.cancel()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

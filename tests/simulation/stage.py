@@ -1,5 +1,6 @@
 """Runs a program in a simulation, as short as a test wants it."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -37,3 +38,7 @@ def play(
             return Played(loop.run_until_complete(program(loop)), loop)
     finally:
         loop.close()
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
