@@ -17,7 +17,7 @@ from duress.faults.postgres import Binaries, Server, StopMode, find_binaries
 from duress.simulator.server.backend import Backend
 from duress.simulator.server.databases import Databases
 from duress.simulator.server.errors import HarnessError, SimUnavailable
-from duress.simulator.server.library import Library, library_path, load_library
+from duress.simulator.server.library import Library, library_path, load_library, preloading
 from duress.simulator.server.page import Page
 from duress.simulator.server.processes import Processes
 from duress.simulator.server.session import Session, connect
@@ -73,7 +73,7 @@ class Cell:
         def furnish(server: Server) -> dict[str, str]:
             page = _lay_out(server, SLOTS_PER_CONNECTION * int(chosen["max_connections"]))
             pages.append(page)
-            return {"LD_PRELOAD": str(_copy_library(server, source)), **page.environment}
+            return {**preloading(_copy_library(server, source)), **page.environment}
 
         try:
             os.sched_setaffinity(0, {core if core is not None else sorted(allowed)[os.getpid() % len(allowed)]})

@@ -43,6 +43,16 @@ def library_path() -> Path:
         raise SimUnavailable(f"The simulator's library for PostgreSQL could not be compiled: {error}") from error
 
 
+def preloading(library: Path) -> dict[str, str]:
+    """The environment in which a program loads it first.
+
+    The loader takes spaces in LD_PRELOAD for separators, so a path with one is told in two parts (ld.so(8)).
+    """
+    if " " not in str(library):
+        return {"LD_PRELOAD": str(library)}
+    return {"LD_PRELOAD": library.name, "LD_LIBRARY_PATH": str(library.parent)}
+
+
 @functools.cache
 def load_library() -> Library:
     """The library, loaded into this process for the functions it has for us."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from duress.simulator.server import SimUnavailable, build, library
+from duress.simulator.server import Cell, SimUnavailable, build, library
 from duress.simulator.server.page import Page
 
 
@@ -117,7 +117,7 @@ def test_a_process_that_preloads_it_can_follow_a_page_s_clock(tmp_path: Path) ->
     command = [sys.executable, "-c", FOLLOWING, str(page.path)]
     done = subprocess.run(
         command,
-        env={**os.environ, "LD_PRELOAD": str(library.library_path())},
+        env={**os.environ, **library.preloading(library.library_path())},
         capture_output=True,
         text=True,
         check=True,
@@ -129,3 +129,16 @@ def test_a_process_that_preloads_it_can_follow_a_page_s_clock(tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "was not started with LD_PRELOAD=" in done.stderr
     page.close()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_server_is_controlled_though_there_is_a_space_in_the_way_to_the_library(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert " " in str(open_folder)
+    open_folder.chmod(0o1777)
+    monkeypatch.setattr("tempfile.tempdir", str(open_folder))
+    with Cell.start() as cell:
+        assert " " in str(next(open_folder.glob("duress-*/*.so")))
+        [reply] = cell.open_session().run("select extract(year from now())")
+        assert reply.rows == (("2030",),)
