@@ -127,7 +127,11 @@ class Sql:
                 while (answer := await self.one(query, *arguments)) != is_:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         except TimeoutError:
-            raise AssertionError(f"{query} {arguments} stays {answer!r}, not {is_!r}") from None
+            busy = await self.all(
+                "select pid, application_name, state, wait_event_type, wait_event, query, pg_blocking_pids(pid)"
+                " from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            raise AssertionError(f"{query} {arguments} stays {answer!r}, not {is_!r}; sessions: {busy}") from None
 
 
 @asynccontextmanager
