@@ -13,9 +13,8 @@ from duress.scenarios.triggers import Triggers
 
 VICTIM_BOUND = 3.0  # seconds that a timed fault waits for a victim with work in flight
 LOOK_AGAIN = 0.01  # seconds
-TRY_FOR = (
-    5.0  # seconds from the first try at a planned fault: an outage is shorter, though points are reached often in it
-)
+# Seconds from the first try at a planned fault. An outage is shorter, though points are reached often in it.
+TRY_FOR = 5.0
 
 
 class Crew(Protocol):

@@ -22,6 +22,7 @@ from psycopg.rows import AsyncRowFactory, Row
 
 from .errors import SimulationError
 from .inside import active
+from .patches import attributes
 
 if TYPE_CHECKING:
     from .link import Link
@@ -56,15 +57,11 @@ def redirected(run: "Run") -> Iterator[None]:
         (psycopg.Connection, "connect", classmethod(_refuse)),
         (psycopg, "connect", partial(_refuse, psycopg.Connection)),
     ]
-    originals = [(owner, name, vars(owner)[name]) for owner, name, _ in patched]
     _run = run
     try:
-        for owner, name, replacement in patched:
-            setattr(owner, name, replacement)
-        yield
+        with attributes(patched):
+            yield
     finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
         _run = None
 
 

@@ -6,7 +6,7 @@ The replacements are made once and behave like the originals outside of a run: o
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
@@ -58,8 +58,8 @@ def _places(forth: Mapping[int, Any], back: Mapping[int, Any]) -> Iterator[tuple
 
 
 @contextmanager
-def attributes(replacements: list[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
-    """`(class, name, replacement)`: methods of classes that are written in Python."""
+def attributes(replacements: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """`(owner, name, replacement)`: methods of classes that are written in Python, and functions of modules."""
     originals = [(owner, name, vars(owner)[name]) for owner, name, _ in replacements]
     try:
         for owner, name, replacement in replacements:
