@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 import psycopg
 
 from . import failures, inspection, observer
+from .assertions import sometimes
 from .codec import Codec, Values, is_storable, same_value
 from .definitions import Registry, WorkflowDefinition, registry
 from .errors import (
@@ -167,6 +168,7 @@ class Engine:
         text = workflow.signature.encode(self._values, f"workflow {workflow.name!r}", args, kwargs)
         await self._observe(observer.STARTING, workflow=id_, name=workflow.name)
         started = await self._store.start(Start(id_, workflow.name, queue, text))
+        sometimes(started.existed, "a start found its workflow there already")
         if started.stored_name is not None:
             raise WorkflowConflict(
                 f"workflow id {id_!r} belongs to a {started.stored_name!r}, not to a {workflow.name!r}"

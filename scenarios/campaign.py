@@ -25,7 +25,7 @@ from duress.faults import planfile
 from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
 from duress.faults.plan import OUTAGES, Plan, kind_of
-from duress.scenarios import evidencefile, measure, verdict
+from duress.scenarios import evidencefile, measure, rare, verdict
 from duress.scenarios.result import Campaign, Run, Violation
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
@@ -96,13 +96,15 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
 
     await _side_by_side(lane, min(order.jobs, len(order.seeds)))
     judged = [runs[seed] for seed in order.seeds if seed in runs]
-    decided, reasons = verdict.of_campaign(judged)
+    world, workers, rares = order.work.world, order.work.settings.workers, order.scenario.sometimes
+    never, unjudged = rare.missed(rares, judged, world, workers)
+    decided, reasons = verdict.of_campaign(judged, never)
     broken = tuple(f"the harness failed at seed {seed}: {text.strip().splitlines()[-1]}" for seed, text in failures)
     campaign = Campaign(
         scenario=order.work.reference,
-        world=order.work.world,
+        world=world,
         canary=order.work.canary,
-        workers=order.work.settings.workers,
+        workers=workers,
         started_at=started_at,
         seconds=time.monotonic() - began,
         duress=_version(),
@@ -112,7 +114,8 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
         settings=_settings(order),
         verdict="inconclusive" if failures and decided == "pass" else decided,
         reasons=(*broken, *reasons),
-        not_covered=_not_covered(order, judged),
+        sometimes=rare.counts(rares, judged),
+        not_covered=_not_covered(order, judged, unjudged),
         runs=tuple(judged),
     )
     return Outcome(campaign, failures)
@@ -161,6 +164,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
             for record, recovery in zip(observed.faults, recoveries(evidence, len(observed.faults)), strict=True)
         ),
         violations=violations,
+        sometimes=measure.sometimes(evidence),
         progress=measure.progress(evidence),
         spans=spans(evidence) if with_spans or decided != "pass" else (),
         plan=plan_file.name,
@@ -218,13 +222,15 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     return {**dataclasses.asdict(order.work.settings), "jobs": order.jobs, **chosen, **weights}
 
 
-def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
+def _not_covered(order: Order, runs: Sequence[Run], never: Sequence[str]) -> tuple[str, ...]:
     """What a reader might think was tested, and was not."""
     seen = {record.kind for run in runs for record in run.faults if record.fired}
     missing = [
         f"{kind}: allowed by the scenario, but it did not fire in this campaign"
         for kind in sorted(order.scenario.faults.keys() - seen)
     ]
+    if never:
+        missing.append(f"too few runs to miss what did not happen in them: {'; '.join(never)}")
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")
     if order.work.world == "sim":

@@ -32,6 +32,9 @@ FAULT_HEALED = "fault.healed"  # index, kind, worker
 WORKLOAD_BEGAN = "workload.began"
 CALM_BEGAN = "calm.began"  # the last fault has healed; from here everything must finish
 CALM_ENDED = "calm.ended"  # unfinished (how many acknowledged workflows have no outcome)
+# Entries of code that says something of itself, whoever runs it; each text once in a process, but every broken `always`.
+ALWAYS = "code.always"  # what, holds
+SOMETIMES = "code.sometimes"  # what, holds (True)
 # Entries of the receiver (a process outside the database that plain steps call).
 RECEIVED = "receiver.request"  # key, workflow, step, attempt, epoch, applied (bool: False for a repeated key), purpose
 

@@ -84,6 +84,7 @@ class Run(Struct, frozen=True, kw_only=True):
     faults: tuple[FaultRecord, ...] = ()
     violations: tuple[Violation, ...] = ()
     progress: tuple[float, ...] = ()  # when each checkpoint became durable
+    sometimes: tuple[str, ...] = ()  # what its code said had happened, sorted
     spans: tuple[Span, ...] = ()  # only kept for failing runs and for the first few
     plan: str | None = None  # path of the plan file, relative to the result
     reproduce: str = ""
@@ -107,5 +108,6 @@ class Campaign(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     invariants: dict[str, str] = {}  # checked in every run, id → title: {"S2": "no-rerun"}; JUnit has a case for each
+    sometimes: dict[str, int] = {}  # what is to happen in some run → in how many it did; 0: never
     not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
     runs: tuple[Run, ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from duress.scenarios.history import Evidence
+from duress.scenarios.invariants.always import ALWAYS
 from duress.scenarios.invariants.conservation import CONSERVED
 from duress.scenarios.invariants.fencing import FENCED, NO_HOSTAGE, ONE_OWNER
 from duress.scenarios.invariants.invariant import Finding, Invariant, MissingTable
@@ -24,6 +25,7 @@ ALL: Final = (
     *(FENCED, ONE_OWNER, NO_HOSTAGE),
     CONSERVED,
     PROGRESS,
+    ALWAYS,
 )
 INVARIANTS: Final = {invariant.id: invariant for invariant in ALL}
 MOST_FINDINGS: Final = 20  # of one invariant in one run; a thousand would say no more
@@ -34,8 +36,8 @@ class UnknownInvariant(LookupError):
 
 
 def judge(evidence: Evidence, ids: Iterable[str]) -> list[Finding]:
-    """All findings of these invariants, in their order. Raises UnknownInvariant and MissingTable."""
-    chosen = [_known(id_) for id_ in ids]
+    """All findings of these invariants and of A1, in their order. Raises UnknownInvariant and MissingTable."""
+    chosen = [*(_known(id_) for id_ in ids if id_ != ALWAYS.id), ALWAYS]
     reading = Reading(evidence)
     # Entries name a workflow by its id. Where two carry one id, what is said of one would be held against the other.
     ambiguous = {id_ for id_, rows in reading.workflows.items() if len(rows) > 1}

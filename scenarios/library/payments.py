@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection
 
-from duress.engine import Retry, current, sleep, step, transaction, workflow
+from duress.engine import Retry, current, reachable, sleep, sometimes, step, transaction, workflow
 from duress.engine.errors import StepFailed, WorkflowCancelled, WorkflowDead, WorkflowFailed
-from duress.scenarios import receiver
+from duress.scenarios import rare, receiver
+from duress.scenarios.rare import Rare
 from duress.scenarios.receiver import Answer, Request
 from duress.scenarios.spec import Scenario, World
 
@@ -45,9 +46,9 @@ async def credit(tx: AsyncConnection[Any], account: str, cents: int) -> int:
     return await move(tx, "credit", account, cents)
 
 
-@transaction
+@transaction(isolation="repeatable read")
 async def refund(tx: AsyncConnection[Any], account: str, cents: int) -> int:
-    """Compensate a debit; returns the new balance."""
+    """Compensate a debit; returns the new balance. Loses a race (40001) where others change the account meanwhile."""
     return await move(tx, "refund", account, cents)
 
 
@@ -70,6 +71,7 @@ async def transfer(source: str, target: str, cents: int, wait: float) -> str:
     """Move `cents` from one account to another; returns "done" or "declined"."""
     await debit(source, cents)
     if await charge(source, cents) != "approved":
+        reachable("a transfer was declined")
         await refund(source, cents)
         return "declined"
     await sleep(wait)
@@ -86,6 +88,7 @@ async def split(source: str, targets: list[str], cents: int) -> str:
         charge(source, total), *(screened_by(target, cents) for target in targets)
     )
     if verdict != "approved" or not all(screened):
+        sometimes(verdict == "approved", "a split was refused by the screening")
         await refund(source, total)
         return "refused" if verdict == "approved" else "declined"
     await asyncio.gather(*(credit(target, cents) for target in targets))
@@ -223,5 +226,10 @@ payments: Final = Scenario(
             from ledger order by line
         """,
     },
+    sometimes=(
+        *rare.ENGINE,
+        Rare(what="a transfer was declined", workers=1),
+        Rare(what="a split was refused by the screening", workers=1),
+    ),
     answer=gateway,
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from duress.engine import observer
@@ -144,6 +144,12 @@ class SimCrew:
         worker.hold("point")
         self._reports.put_nowait((worker, report, released))
         return _reached(released)
+
+    def said(self, name: str, facts: Mapping[str, str | bool]) -> None:
+        """Code says something of itself, in a worker or, as the client, in the harness."""
+        process = self._run.loop.process
+        number = next((one.number for one in self._workers if one.process is process), None)
+        self._recorder.add("client" if number is None else f"worker {number}", name, facts)
 
     # Within the harness
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from psycopg import AsyncConnection
 
 from duress.engine import Engine
+from duress.engine.assertions import listening
 from duress.faults.plan import Plan
 from duress.scenarios import course, receiver
+from duress.scenarios.asserted import Once
 from duress.scenarios.final import Connection, read_final_state
 from duress.scenarios.history import Entry, Evidence, FinalState
 from duress.scenarios.observed import Observed
@@ -89,12 +91,13 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     )
     receiver.install(outside)
     async with Engine(run.dsn, schema=settings.schema, observer=ClientObserver(recorder)) as engine, outside:
-        await crew.start(settings.workers)
-        recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
-        await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
-        offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
-        await crew.stop()
+        with listening(Once(crew.said)):
+            await crew.start(settings.workers)
+            recorder.begin()
+            world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
+            await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
+            offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
+            await crew.stop()
     return Seen(
         history=recorder.history(),
         clock_offset=offset,
