@@ -46,9 +46,9 @@ async def credit(tx: AsyncConnection[Any], account: str, cents: int) -> int:
     return await move(tx, "credit", account, cents)
 
 
-@transaction(isolation="repeatable read")
+@transaction
 async def refund(tx: AsyncConnection[Any], account: str, cents: int) -> int:
-    """Compensate a debit; returns the new balance. Loses a race (40001) where others change the account meanwhile."""
+    """Compensate a debit; returns the new balance."""
     return await move(tx, "refund", account, cents)
 
 
