@@ -179,6 +179,16 @@ PAYMENTS: Final = (
         ),
     ),
     Canary(
+        name="lost-connection-is-failure",
+        doc="a transaction step whose connection is lost has failed, and that is recorded",
+        breaks=("S7",),
+        substitutions=(
+            Substitution("engine/transactions.py", "if lost(culprit, conn):", "if isinstance(culprit, OSError):"),
+        ),
+        faults={"terminate-backend": 2.0, "crash-backend": 1.0},
+        places=(("step.started", "debit"), ("step.ended", "credit")),
+    ),
+    Canary(
         name="fence-open",
         doc="a checkpoint is written whoever holds the workflow now, over another's if there is one",
         breaks=("F1", "S1", "S5"),
@@ -238,6 +248,16 @@ PAYMENTS: Final = (
         ),
         faults=PAUSES,
         places=(("step.committing", "debit"), ("step.committing", "credit")),
+    ),
+    Canary(
+        name="sleep-over-in-replay",
+        doc="a sleep that a replay finds recorded counts as over",
+        breaks=("T1",),
+        substitutions=(
+            Substitution("engine/sleeping.py", "if due_at <= execution.claimed.claimed_at:", "if recorded.value:"),
+        ),
+        faults={"kill-worker": 1.0},
+        places=(("step.checkpointed", "sleep"),),
     ),
     Canary(
         name="two-commits",

@@ -60,6 +60,8 @@ class WorkflowRow:
     status: str  # "open" while unfinished; "succeeded" | "failed" | "cancelled" | "dead"
     outcome: str | None  # JSON text
     epoch: int
+    owner: int | None = None  # incarnation of the worker that wrote the outcome
+    finished_at: float | None = None  # clock_timestamp() within the write
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ from typing import Final
 from duress.scenarios.history import Evidence
 from duress.scenarios.invariants.always import ALWAYS
 from duress.scenarios.invariants.conservation import CONSERVED
+from duress.scenarios.invariants.failures import OWN_FAILURE
 from duress.scenarios.invariants.fencing import FENCED, NO_HOSTAGE, ONE_OWNER
 from duress.scenarios.invariants.invariant import Finding, Invariant, MissingTable
 from duress.scenarios.invariants.liveness import PROGRESS
 from duress.scenarios.invariants.steps import CHECKPOINT_ONCE, EFFECT_ONCE, NO_RERUN, ORDERED, SAME_KEY, SAME_PATH
+from duress.scenarios.invariants.timers import NOT_EARLY
 from duress.scenarios.invariants.workflows import NONE_LOST, ONE_OUTCOME, START_ONCE
 from duress.scenarios.reading import Reading
 
@@ -22,7 +24,9 @@ __all__ = ["INVARIANTS", "MOST_FINDINGS", "Finding", "Invariant", "MissingTable"
 ALL: Final = (
     *(START_ONCE, ONE_OUTCOME, NONE_LOST),
     *(CHECKPOINT_ONCE, NO_RERUN, EFFECT_ONCE, SAME_KEY, ORDERED, SAME_PATH),
+    OWN_FAILURE,
     *(FENCED, ONE_OWNER, NO_HOSTAGE),
+    NOT_EARLY,
     CONSERVED,
     PROGRESS,
     ALWAYS,

@@ -206,7 +206,7 @@ payments: Final = Scenario(
         "crash-backend": 1.0,
         "restart-postgres": 1.0,
     },
-    invariants=("W1", "W2", "W3", "S1", "S2", "S3", "S4", "S5", "S6", "F1", "F2", "F3", "D1", "L1"),
+    invariants=("W1", "W2", "W3", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "F1", "F2", "F3", "T1", "D1", "L1"),
     places=(
         ("step.checkpointing", "charge"),
         ("step.started", "charge"),
