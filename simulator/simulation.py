@@ -127,6 +127,10 @@ class Simulation:
 
     # Between runs
 
+    def read(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows of several queries, by their names: what the last run has left, in one snapshot."""
+        return self._filler.read(queries)
+
     def _renew(self) -> None:
         """The database becomes a new copy of the template."""
         self._retire()
