@@ -25,6 +25,7 @@ Mode = Literal["sync", "async"]
 STREAMING_BOUND: Final = 30.0  # seconds from its start until the standby has caught up
 PROMOTION_BOUND: Final = 60  # seconds
 POLL: Final = 0.01
+STILL: Final = 10  # looks in a row at which nothing more was replayed
 
 
 class Pair:
@@ -40,7 +41,11 @@ class Pair:
         self.link = Relay(primary.port, latency)
         try:
             self.standby = Server.start(
-                binaries=primary.binaries, fsync=primary.fsync, copy_of=primary, replicate_over=self.link.port
+                binaries=primary.binaries,
+                fsync=primary.fsync,
+                copy_of=primary,
+                replicate_over=self.link.port,
+                small_disk=primary.small_disk,
             )
         except BaseException:
             self.link.close()
@@ -55,12 +60,13 @@ class Pair:
         binaries: Binaries | None = None,
         fsync: bool = False,
         settings: Mapping[str, str] | None = None,
+        small_disk: bool = False,
     ) -> "Pair":
         """Both servers, the standby caught up; `latency` seconds is what the link between them takes. Some 2 s.
 
         Raises ServerError.
         """
-        primary = Server.start(binaries=binaries, fsync=fsync, settings=settings)
+        primary = Server.start(binaries=binaries, fsync=fsync, settings=settings, small_disk=small_disk)
         try:
             pair = cls(primary, mode, latency)
         except BaseException:
@@ -83,9 +89,20 @@ class Pair:
         )
 
     def lose_primary(self) -> None:
-        """SIGKILL to all processes of the primary, and nothing that was under way to the standby arrives."""
+        """SIGKILL to all processes of the primary, and nothing that was under way to the standby arrives. Returns when the
+        standby has replayed all that it has.
+        """
         self.link.cut()
         self.first.kill()
+        with psycopg.connect(self.standby.dsn(), autocommit=True) as connection:
+            same, last = 0, None
+            while same < STILL:
+                received, replayed = connection.execute(REPLAYED).fetchone() or (None, None)
+                same = same + 1 if replayed == last else 0
+                if received == replayed:
+                    return
+                last = replayed  # the last record may have come in part only: then it is never replayed
+                time.sleep(POLL)
 
     def promote(self) -> None:
         """Make the standby the primary; returns when it takes writes. Raises ServerError."""
@@ -135,6 +152,7 @@ class Pair:
                 time.sleep(POLL)
 
 
+REPLAYED: Final = "select pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()"
 CAUGHT_UP: Final = """
     select from pg_stat_replication
     where application_name = %s and state = 'streaming' and sync_state = %s and replay_lsn >= pg_current_wal_flush_lsn()

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from duress.faults.postgres import disk
 from duress.faults.postgres.account import Account, account_to_drop_to
 from duress.faults.postgres.binaries import SERVER_PROGRAMS, Binaries, find_binaries
 from duress.faults.postgres.errors import NoPlace, PortInUse, ServerError
@@ -54,7 +55,15 @@ class Server:
     """
 
     def __init__(
-        self, guard: Guard, binaries: Binaries, account: Account | None, *, base: Path, fsync: bool, port: int | None
+        self,
+        guard: Guard,
+        binaries: Binaries,
+        account: Account | None,
+        *,
+        base: Path,
+        fsync: bool,
+        port: int | None,
+        small_disk: bool = False,
     ) -> None:
         """Lay out the folder; `start` is how to get a Server."""
         self._guard = guard
@@ -71,6 +80,9 @@ class Server:
         for folder in (self.data_directory, self.socket_directory):
             folder.mkdir(mode=0o700)
             self.give(folder)
+        self.small_disk = small_disk
+        if small_disk:
+            disk.mount(self.data_directory, account)
         self.fsync = fsync
         self.port = port or 0
         self.version = 0
@@ -91,14 +103,15 @@ class Server:
         furnish: "Callable[[Server], Mapping[str, str]] | None" = None,
         copy_of: "Server | None" = None,
         replicate_over: int = 0,
+        small_disk: bool = False,
     ) -> "Server":
         """Make a new cluster and start it, in some 0.7 s.
 
         Without `fsync` its files lie in memory-backed storage where that has room. `directory` is where its folder is
         made instead, `port` is taken instead of a free one. `furnish` may put files into the server's folder before it
-        starts, and returns what to add to its environment. With `copy_of` it is a standby of that server, which it reaches at
-        the port `replicate_over`. Raises ServerError: BinariesNotFound, NoPlace, PortInUse,
-        CannotDropRoot, or with the end of the server's log.
+        starts, and returns what to add to its environment. With `copy_of` it is a standby of that server, which it reaches
+        at the port `replicate_over`; with `small_disk` its data lies on a file system of its own. Raises ServerError:
+        BinariesNotFound, NoPlace, PortInUse, CannotDropRoot, or with the end of the server's log.
         """
         binaries = binaries or find_binaries()
         account = account_to_drop_to()
@@ -106,7 +119,7 @@ class Server:
         base = choose_base(needed_bytes(fsync), account, memory=not fsync, directory=directory)
         guard = Guard()
         try:
-            server = cls(guard, binaries, account, base=base, fsync=fsync, port=port)
+            server = cls(guard, binaries, account, base=base, fsync=fsync, port=port, small_disk=small_disk)
             if copy_of:
                 server._copy(copy_of, replicate_over)
             else:
@@ -180,6 +193,10 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, SIGKILL)
         self._guard.settle(0.0)
+
+    def running(self) -> bool:
+        """Whether the postmaster has not ended."""
+        return self._guard.wait(self.postmaster_pid, 0.0) is None
 
     def crash(self) -> None:
         """Make all of the server's processes quit at once (SIGQUIT), with no checkpoint: the next start recovers."""
@@ -287,7 +304,13 @@ class Server:
         """Take a base backup of a running server, and follow it."""
         program = primary.binaries.program("pg_basebackup")
         done = subprocess.run(
-            [*(program, "-D", self.data_directory, "-d", primary.dsn()), "--checkpoint=fast", "--no-sync", "-X", "stream"],
+            [
+                *(program, "-D", self.data_directory, "-d", primary.dsn()),
+                "--checkpoint=fast",
+                "--no-sync",
+                "-X",
+                "stream",
+            ],
             env=ENVIRONMENT,
             capture_output=True,
             text=True,
