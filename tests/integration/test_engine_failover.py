@@ -1,14 +1,15 @@
 """What an asynchronous standby lacks is lost, and said to be lost; nobody gets another workflow's outcome for his own."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from engine_room import working
+from engine_room import Watch, working
 
-from duress.engine import Engine, workflow
+from duress.engine import Engine, step, workflow
 from duress.engine.errors import WorkflowNotFound
 from duress.faults.postgres.pair import Pair
 
@@ -18,6 +19,17 @@ OPTIONS = {"lease": 1.0, "heartbeat": 0.2, "poll": 0.1}
 @workflow(name="failover: twice")
 async def twice(value: int) -> int:
     return 2 * value
+
+
+@step
+async def double(value: int) -> int:
+    return 2 * value
+
+
+@workflow(name="failover: noted")
+async def noted(value: int) -> int:
+    result: int = await double(value)
+    return result
 
 
 @pytest.fixture
@@ -63,29 +75,32 @@ def test_a_handle_of_a_lost_workflow_says_so_though_another_has_its_number(pair:
     asyncio.run(run())
 
 
-def test_a_worker_outlives_a_failover_to_a_server_that_is_read_only_first(pair: Pair) -> None:
-    """Its DSN names both servers and leaves out which of them takes writes."""
+def test_a_checkpoint_outlasts_a_failover_to_a_server_that_is_read_only_first(pair: Pair) -> None:
+    """The worker's DSN names both servers and leaves out which of them takes writes."""
 
     async def run() -> None:
         dsn = psycopg.conninfo.make_conninfo(pair.dsn(), target_session_attrs="any")
-        async with Engine(pair.dsn()) as client, Engine(dsn) as engine:
+        watch = Watch()
+        body = watch.hold("step.started")
+        async with Engine(pair.dsn()) as client, Engine(dsn, observer=watch) as engine:
             await client.migrate()
             async with working(engine, **OPTIONS):
-                first = await client.start("first", twice, 1)
-                assert await first.result(timeout=20) == 2
+                handle = await client.start("one", noted, 21)
+                await body.wait()
                 await asyncio.to_thread(caught_up, pair)
                 await asyncio.to_thread(pair.lose_primary)
-                await asyncio.to_thread(refused_a_write, pair)
+                body.release()
+                await asyncio.to_thread(refused_a_checkpoint, pair)
                 await asyncio.to_thread(pair.promote)
-                second = await client.start("second", twice, 2)
-                assert await second.result(timeout=20) == 4
+                assert await handle.result(timeout=20) == 42
+                assert len(watch.all("step.started")) == 1, "the body need not run again"
 
     asyncio.run(run())
 
 
-def refused_a_write(pair: Pair) -> None:
-    """Wait until the standby has told somebody that it is read-only."""
+def refused_a_checkpoint(pair: Pair) -> None:
+    """Wait until the standby has told somebody that it is read-only, who wanted to write a checkpoint."""
     deadline = time.monotonic() + 20
-    while "state=25006" not in pair.standby.log_path.read_text():
+    while not re.search(r"state=25006 .*STATEMENT:  select .*checkpoint_v1", pair.standby.log_path.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
