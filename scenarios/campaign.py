@@ -48,6 +48,7 @@ class Order:
     places: Sequence[Place]  # engine points to aim them at
     out: Path
     jobs: int = 1
+    asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
 
     @property

@@ -49,6 +49,7 @@ def order_of(run: Reproduction, out: Path, *, trace: bool = False) -> Order:
         kinds=chosen_kinds(scenario, canary, kinds, own_server=True),
         places=chosen_places(scenario, canary),
         out=out,
+        asked=unusual.kinds,
     )
 
 

@@ -149,6 +149,7 @@ def _order(reference: str, flags: Flags) -> Order:
     plan = chosen_plan(flags.plan, settings.workers, own_server=flags.dsn is None)
     out = folder_for(flags.out, reference)
     canary = chosen_canary(reference, flags.canary)
+    kinds = chosen_kinds(scenario, canary, flags.faults, own_server=flags.dsn is None)
     work = Work(
         scenario=scenario,
         reference=reference,
@@ -164,9 +165,10 @@ def _order(reference: str, flags: Flags) -> Order:
         work=work,
         seeds=[flags.seed] if flags.seed is not None else range(1, flags.seeds + 1),
         plan=plan,
-        kinds=chosen_kinds(scenario, canary, flags.faults, own_server=flags.dsn is None),
+        kinds=kinds,
         places=chosen_places(scenario, canary),
         out=out,
+        asked=None if flags.faults is None else tuple(kinds),
         jobs=flags.jobs,
         repeat=_repeat(flags),
     )

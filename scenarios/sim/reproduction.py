@@ -3,7 +3,6 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from duress.scenarios.canaries import canaries
 from duress.scenarios.settings import USUAL
 from duress.scenarios.sim import token
 from duress.scenarios.sim.token import Reproduction, Unusual
@@ -30,15 +29,13 @@ def _unusual(order: "Order", seed: int, postgres: str) -> Unusual:
     work, scenario = order.work, order.scenario
     sizes = {**scenario.options, **scenario.simulated}
     settings, usual = dataclasses.asdict(work.settings), dataclasses.asdict(USUAL["sim"])
-    canary = None if work.canary is None else canaries(work.reference)[work.canary]
-    kinds = (canary and canary.faults) or scenario.faults
-    chosen = order.plan is None and order.kinds.keys() != kinds.keys()
+    drawn_from = order.asked if order.plan is None else None
     recorded = work.simulating.choices
     return Unusual(
         canary=work.canary,
         options={name: size for name, size in sorted(work.options.items()) if sizes.get(name) != size},
         settings={name: value for name, value in settings.items() if usual[name] != value},
-        kinds=tuple(order.kinds) if chosen else None,
+        kinds=None if drawn_from is None else tuple(drawn_from),
         plan=order.plan,
         scheduler=work.simulating.scheduler,
         choices=None if recorded is None else tokens.pack(seed, recorded),
