@@ -109,7 +109,7 @@ class Execution:
         if answer in ("fenced", "lost"):
             await self._lose(answer, None)
         sometimes(answer == "already", "an outcome that was sent again was there already")
-        self.runtime.finished(self.claimed.number, status, outcome)
+        self.runtime.finished(self.claimed.number, self.claimed.id, status, outcome)
         await self.point(observer.FINISHED, status=status)
 
     # Called by the decorators' wrappers
