@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from duress.scenarios import mutation
+from duress.scenarios.mutants import MUTANTS, Mutant
 from duress.scenarios.mutation import Substitution
 
 Place = tuple[str, str | None]  # an engine point, and the step's name that narrows it or None
@@ -301,12 +302,14 @@ def canaries(scenario: str) -> dict[str, Canary]:
     return {canary.name: canary for canary in BY_SCENARIO.get(scenario, ())}
 
 
-def find(name: str) -> Canary:
-    """The canary of that name, of whatever scenario. Raises UnknownCanary."""
+def find(name: str) -> Canary | Mutant:
+    """The canary or mutant of that name, of whatever scenario. Raises UnknownCanary."""
     known = {canary.name: canary for group in BY_SCENARIO.values() for canary in group}
-    if name not in known:
-        raise UnknownCanary(f"there is no canary {name!r}; there is {', '.join(sorted(known))}")
-    return known[name]
+    if name not in known and name not in MUTANTS:
+        raise UnknownCanary(
+            f"there is no canary {name!r}; there is {', '.join(sorted(known))}, and {len(MUTANTS)} mutants"
+        )
+    return known[name] if name in known else MUTANTS[name]
 
 
 def apply_canary(name: str) -> None:

@@ -1,8 +1,8 @@
 """Whether the engine's own tests pass on each mutant: `python -m benchmarks.mutants.suite [NAME…]`.
 
 A mutant that they find measures nothing of the harness. Each is tested in a copy of the tree, with its change made to the
-files, one after the other. What was found is kept in suite.json beside this file, with a digest of what was tested: a row is
-stale when the engine or the mutant has changed.
+files, one after the other. What was found is kept in suite.json beside this file, with a digest: a row is stale when a file
+that the mutant changes, or the change, is another one now.
 """
 
 import argparse
@@ -37,11 +37,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest(mutant: Mutant) -> str:
-    """Of the engine with the mutant's change made: what a row speaks of."""
+    """Of the files that the mutant changes, with its changes made."""
     found = hashlib.sha256()
-    for path in sorted((ROOT / "engine").rglob("*")):
-        if path.suffix in (".py", ".sql"):
-            found.update(mutation.mutated(f"engine/{path.relative_to(ROOT / 'engine')}", mutant.substitutions).encode())
+    for file in sorted({one.file for one in mutant.substitutions}):
+        found.update(mutation.mutated(file, mutant.substitutions).encode())
     return found.hexdigest()[:16]
 
 
@@ -52,7 +51,7 @@ def read() -> dict[str, Row]:
 
 def check(mutant: Mutant) -> Row:
     """Run the tests on a copy of the tree with the mutant's change made; the first failure ends them."""
-    with tempfile.TemporaryDirectory(prefix="duress-mutant-") as name:
+    with tempfile.TemporaryDirectory(prefix="tree-with-mutant-") as name:
         folder = Path(name)
         for one in FOLDERS:
             shutil.copytree(ROOT / one, folder / one, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -72,6 +71,8 @@ def check(mutant: Mutant) -> Row:
     failed = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), None)
     if done.returncode == 0:
         return Row(verdict="passes", tests=lines[-1], digest=digest(mutant))
+    if done.returncode != 1:
+        raise RuntimeError(f"pytest ended with {done.returncode} on {mutant.name}: {lines[-1]}\n{done.stderr[-2000:]}")
     return Row(verdict="found", tests=failed or lines[-1], digest=digest(mutant))
 
 
@@ -83,7 +84,11 @@ def main() -> None:
     ]
     for name in names:
         began = time.monotonic()
-        row = check(MUTANTS[name])
+        try:
+            row = check(MUTANTS[name])
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            print(f"{name:<26} {error}", flush=True)
+            continue
         table = {**read(), name: row}
         TABLE.write_bytes(msgspec.json.format(msgspec.json.encode(dict(sorted(table.items()))), indent=2) + b"\n")
         print(f"{name:<26} {row.verdict:<7} {time.monotonic() - began:5.0f} s  {row.tests}", flush=True)
