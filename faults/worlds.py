@@ -7,7 +7,7 @@ those that it can do.
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
-from duress.faults.plan import KINDS, OUTAGES, Plan, PlanError, kind, kind_of
+from duress.faults.plan import KINDS, OUTAGES, AtStatement, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
 Network = Literal["proxy", "toxiproxy"]  # between real workers and the server; a simulated world has its own
@@ -93,6 +93,8 @@ def _objections(plan: Plan, world: World, network: Network, own_server: bool) ->
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        if isinstance(event.trigger, AtStatement) and world != "sim":
+            yield f"events[{index}].trigger.at is 'statement': only --world sim counts statements"
 
 
 def _option(place: str) -> str:

@@ -31,15 +31,26 @@ class Crew(Protocol):
 class RunWorld:
     """The `World` that a workload sees."""
 
-    def __init__(self, engine: Engine, entropy: random.Random, options: Mapping[str, int], strikes: Strikes) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        entropy: random.Random,
+        options: Mapping[str, int],
+        strikes: Strikes,
+        *,
+        goes_on: bool = True,
+    ) -> None:
         self.engine = engine
         self.random = entropy
         self.options = options
         self.over = asyncio.Event()  # nothing more is started
         self._strikes = strikes
+        self._goes_on = goes_on
 
     def going(self, started: int, wanted: int) -> bool:
         """Whether to start more work."""
+        if not self._goes_on:
+            return started < wanted and not self.over.is_set()
         if not self.over.is_set() and started >= wanted and self._strikes.used_up:
             self.over.set()
         return not self.over.is_set()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from duress.scenarios.history import Evidence
 from duress.scenarios.result import Divergence, FaultRecord
 
+Exchange = tuple[float, str, int, str, int]  # see duress.simulator.Exchange
 Happening = tuple[int, str, str, str, int]  # see duress.simulator.Entry
 
 
@@ -27,6 +28,9 @@ class Simulated:
     code: str
     twice: bool  # it was run twice, and was the same
     trace: tuple[Happening, ...] = ()
+    exchanges: tuple[
+        Exchange, ...
+    ] = ()  # with the trace: those that began after the workload, in the order of their ends
 
 
 class Diverged(Exception):

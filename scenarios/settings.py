@@ -21,6 +21,7 @@ class Settings:
     calm: float = 15.0  # for everything accepted to finish, once the faults have healed
     schema: str = "duress"
     queue: str = "default"
+    goes_on: bool = True  # the workload, until every planned fault has struck; else it is the same whatever is planned
     horizon: float = 3.0  # the last moment of a drawn fault that is to come at a time
 
 

@@ -17,6 +17,7 @@ from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
 from .server import Cell, HarnessError, SimUnavailable
+from .session import Session
 from .simulation import (
     SCHEDULERS,
     Diverged,
@@ -26,6 +27,7 @@ from .simulation import (
     has_fixed_hash_seed,
     run,
 )
+from .stops import Exchange, Stop
 
 __all__ = [
     "DSN",
@@ -39,6 +41,7 @@ __all__ = [
     "Drop",
     "Entry",
     "Escape",
+    "Exchange",
     "Failure",
     "Fifo",
     "HarnessError",
@@ -53,11 +56,13 @@ __all__ = [
     "Replay",
     "Run",
     "Scheduler",
+    "Session",
     "SimConnection",
     "SimProcess",
     "SimUnavailable",
     "Simulation",
     "SimulationError",
+    "Stop",
     "Stuck",
     "TokenError",
     "current_run",

@@ -40,6 +40,7 @@ class Link:
         self._arrival: asyncio.Future[bool] | None = None
         self._owner: SimProcess | None = None
         self._dead = False  # the process is gone: nobody reads any more
+        self.asked = ""  # what it sent last
         clock, latency = network.loop.clock, partial(network.latency, self._reach)
         self._to_server = Leg(clock, network.events, latency, held=self._reach.to_server_held)
         self._to_client = Leg(clock, network.events, latency, held=self._reach.to_worker_held)
@@ -68,6 +69,7 @@ class Link:
 
     def _forward(self, chunk: bytes, *, last: bool) -> None:
         question = self._questions.read(chunk)
+        self.asked = question.text
         self._note("send", question.text)
         cut = self._due(1, ("before-forward", "forwarded"), commits=True) if question.commits else None
         if cut is not None:
@@ -78,6 +80,11 @@ class Link:
                 return
         self._to_server.send(partial(self._arrived, chunk, last=last or cut is not None))
         self._watch_time()
+
+    @property
+    def dead(self) -> bool:
+        """Its process is gone."""
+        return self._dead
 
     def readable(self) -> bool:
         """Whether libpq would find something."""

@@ -53,13 +53,14 @@ class Outages:
         """Wait until a session has ended."""
         await session.gone()
 
-    def crash(self, process: "SimProcess | str | None" = None) -> "Session | None":
-        """SIGKILL to the backend of a session, of `process` or (None, or if that has none) of any: all sessions are lost.
+    def crash(self, process: "SimProcess | str | None" = None, *, session: "Session | None" = None) -> "Session | None":
+        """SIGKILL to the backend of `session`, or of one of `process` or (None, or if that has none) of any: all sessions are
+        lost.
 
         When this returns the server recovers; `await ready()`. None: there was no session, and nothing happened.
         """
         name = process if isinstance(process, str) else process.name if process is not None else None
-        session = self._pick(name) or self._pick(None)
+        session = session or self._pick(name) or self._pick(None)
         if session is None:
             return None
         self._note(f"kill the backend of session {session.number}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .clock import EPOCH_NS
 from .server import Blocked, Event, Gone, Held, Ready
 from .server_end import ServerEnd
+from .stops import Stop, Where
 from .wire import TERMINATE, is_finished
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ class Session:
         self.end = end
         self.standing: Event = Ready()
         self.link: Link | None = link
-        self.latest = ""
         self._sessions = sessions
         self._backend = end.backend
         self._unsent = bytearray()
+        self._stop: Stop | None = None  # where this exchange is to stand still,
+        self._stands = False  # and whether it does
+        self._withheld = b""  # its reply, meanwhile
         self._queued = False  # it will go on, or a timer of its will fire, when the scheduler lets it
         self._closed = False
         self._finished = True  # the last that it said was that it is ready for a query,
@@ -58,11 +61,13 @@ class Session:
                 self._end_or_finish()
                 return
         self._unsent += chunk
+        if self._stands:
+            return
         if isinstance(self.standing, Ready):
             self._sessions.counts.exchanges += 1
             self._finished = False
             self._arm()
-            self._proceed()
+            self._proceed_unless("before")
         elif self.link is None:
             self._close()
         else:
@@ -90,6 +95,8 @@ class Session:
         if not isinstance(self.standing, Ready):
             self._sessions.counts.orphans += 1
             self.note("has lost its client")
+        elif self._stands:
+            self._unsent.clear()  # a request that had not arrived yet never does
 
     def _close(self) -> None:
         self.end.write(self._unsent)
@@ -100,10 +107,44 @@ class Session:
     # Running
 
     def _arm(self) -> None:
-        """Perhaps stop this exchange at one of its inner points."""
+        """Perhaps stop this exchange, at one of its inner points or around it."""
         point = self._sessions.draw_hold()
+        text = "" if self.link is None else self.link.asked
+        self._stop = self._sessions.stops.begin(self, text, self._backend.points)
+        if self._stop is not None:
+            point = self._stop.point
         if point:
             self._backend.arm(point)
+
+    def _proceed_unless(self, where: Where) -> None:
+        if self._stop is None or self._stop.where != where:
+            self._proceed()
+        else:
+            self._stand()
+
+    def _stand(self) -> None:
+        assert self._stop is not None
+        self._stands = True
+        self.note(f"stands still {self._stop.where} its exchange")
+        self._stop.reached(self)
+
+    def go_on(self) -> None:
+        """End a stop: the request is handled, the statement goes on, or the reply leaves; unless its client has died."""
+        if not self._stands or self._stop is None:
+            return
+        self._stands, where, self._stop = False, self._stop.where, None
+        if isinstance(self.standing, Gone):
+            return
+        if where == "inside":
+            self.let_go()
+        elif where == "before":
+            if self.link is not None and not self.link.dead:
+                self._queue(self._proceed)
+            else:
+                self._unsent.clear()
+        elif self._withheld and self.link is not None:
+            self.link.reply(self._withheld)
+        self._withheld = b""
 
     def _proceed(self) -> None:
         """Run for real until it stops. Everything that it says on the way is one reply."""
@@ -129,6 +170,8 @@ class Session:
         if said:
             self._finished = is_finished(said)
             self.idle = said.endswith(b"I")
+        if self._finished and isinstance(event, Ready):
+            said = self._ended(said)
         if said and self.link is not None:
             self.link.reply(said)
         counts = self._sessions.counts
@@ -141,7 +184,7 @@ class Session:
             case Held():
                 counts.holds += 1
                 self.note(f"held at {event.point.name}")
-                self._sessions.let_go_later(self)
+                self._held()
             case Gone():
                 self.note("is gone")
                 if self.link is not None:
@@ -151,6 +194,21 @@ class Session:
                     if not waiter.done():
                         waiter.set_result(None)
         self.look_at_timers()
+
+    def _ended(self, said: bytes) -> bytes:
+        """An exchange has ended; what of the reply may leave now."""
+        self._sessions.stops.end(self, self._backend.points)
+        if self._stop is None or self._stands or self._stop.where != "after":
+            return said
+        self._withheld = said
+        self._stand()
+        return b""
+
+    def _held(self) -> None:
+        if self._stop is None or self._stop.where != "inside":
+            self._sessions.let_go_later(self)
+        elif not self._stands:
+            self._stand()
 
     def look_at_timers(self) -> None:
         """When PostgreSQL next wants to be told the time."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Literal
 
+from .clock import SECOND
 from .outages import Gate
 from .server_end import ServerEnd, connect
 from .session import Session
+from .stops import Stops
 from .waits import describe_sessions
 from .wire import refusal
 
@@ -51,6 +53,7 @@ class Sessions:
     ) -> None:
         self.loop = loop
         self.counts = Counts()
+        self.stops = Stops(lambda: loop.clock.now / SECOND)
         self._cell = cell
         self._keep = reserve is not None
         self._reserve = reserve if reserve is not None else []

@@ -25,10 +25,11 @@ from duress.scenarios.sim.crew import SimCrew
 from duress.scenarios.sim.divergence import divergence
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
+from duress.scenarios.sim.statements import StatementInjector, Statements
 from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
 from duress.simulator import Diverged as ProgramDiverged
-from duress.simulator import Outcome, Program, Run, Simulation, tokens
+from duress.simulator import Exchange, Outcome, Program, Run, Simulation, tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Seen:
     clock_offset: float
     faults: tuple[FaultRecord, ...]
     doubts: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
 
 
 def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Observed:
@@ -76,7 +78,8 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         lease=shared.settings.lease,
         workers=shared.settings.workers,
     )
-    simulated = Simulated(_hash(outcome), shared.code, twice, outcome.entries if shared.simulating.trace else ())
+    trace, exchanges = (outcome.entries, seen.exchanges) if shared.simulating.trace else ((), ())
+    simulated = Simulated(_hash(outcome), shared.code, twice, trace, exchanges)
     return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts, simulated)
 
 
@@ -108,7 +111,9 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     recorder = Recorder()
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
-    strikes.attach(crew, SimInjector(run, crew, recorder))
+    injector = StatementInjector(run, recorder, SimInjector(run, crew, recorder))
+    strikes.attach(crew, injector)
+    statements = Statements(run, crew, strikes, injector)
     outside = SimReceiver(
         scenario.answer,
         lambda name, facts: recorder.add("receiver", name, facts),
@@ -117,10 +122,14 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     receiver.install(outside)
     async with Engine(run.dsn, schema=settings.schema, observer=ClientObserver(recorder)) as engine, outside:
         with listening(Once(crew.said)):
+            crew.follow(statements.attend())
             await crew.start(settings.workers)
             recorder.begin()
-            world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
+            entropy, goes_on = random.Random(f"workload {seed}"), settings.goes_on
+            world = course.RunWorld(engine, entropy, shared.options, strikes, goes_on=goes_on)
+            before = len(run.sessions.stops.exchanges)
             await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
+            exchanges = tuple(run.sessions.stops.exchanges[before:])
             offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
             await crew.stop()
     return Seen(
@@ -128,6 +137,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
         clock_offset=offset,
         faults=tuple(course.record(strike, recorder) for strike in strikes.all),
         doubts=(*crew.unplanned, *course.why_not(strikes)),
+        exchanges=exchanges,
     )
 
 
