@@ -70,15 +70,6 @@ OWNERS: Final = (
         ),
     ),
     Mutant(
-        name="lost-claims-stay-lost",
-        doc="a claim whose answer was lost on its way is never looked for",
-        like="crash between dequeue and status write",
-        grade="rare",
-        takes="a session is lost just while the answer to a claim travels",
-        breaks=("W3", "L1"),
-        substitutions=(Substitution(CLAIM, "where l.owner = p_owner and l.number <> all (p_held)", "where false"),),
-    ),
-    Mutant(
         name="no-look-below-the-floor",
         doc="the floor of a queue is raised to now, and nobody ever looks below it",
         like="lost wake-up: registered after the check",
