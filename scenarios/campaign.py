@@ -22,18 +22,18 @@ from typing import Protocol
 import msgspec
 
 from duress.faults import planfile
-from duress.faults.bounds import Bounds, Place
+from duress.faults.bounds import Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan
 from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.observed import Diverged, Simulated
 from duress.scenarios.result import Campaign, Divergence, Run, Violation
+from duress.scenarios.settings import bounds_of
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
 from duress.scenarios.work import Ground, Work, open_ground
 
-MOST_EVENTS = 6  # faults in one drawn plan
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
 
 
@@ -194,15 +194,7 @@ def draw(order: Order, seed: int) -> Plan:
     """The plan of a seed: the same for the same seed, kinds and workers."""
     if not any(order.kinds.values()):
         return Plan()
-    settings = order.work.settings
-    bounds = Bounds(
-        workers=settings.workers,
-        lease=settings.lease,
-        horizon=settings.horizon,
-        kinds=order.kinds,
-        places=tuple(order.places),
-        most_events=MOST_EVENTS,
-    )
+    bounds = bounds_of(order.work.settings, order.kinds, order.places)
     return generate(random.Random(f"plan {seed}"), bounds)
 
 

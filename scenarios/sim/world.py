@@ -116,7 +116,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     async with Engine(run.dsn, schema=settings.schema, observer=ClientObserver(recorder)) as engine, outside:
         await crew.start(settings.workers)
         recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
+        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
         await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
         offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
         await crew.stop()
