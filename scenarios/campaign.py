@@ -5,6 +5,7 @@ itself fails ends the campaign; what was found before is kept.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import platform
@@ -26,9 +27,13 @@ from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
 from duress.faults.plan import OUTAGES, Plan, kind_of
 from duress.scenarios import evidencefile, measure, verdict
-from duress.scenarios.result import Campaign, Run, Violation
+from duress.scenarios.build import digest
+from duress.scenarios.conclusion import conclude
+from duress.scenarios.result import Campaign, HarnessFailure, Run, Violation
+from duress.scenarios.shards import Shard
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
+from duress.scenarios.stream import Stream
 from duress.scenarios.work import Ground, Work, open_ground
 
 HARMFUL = frozenset(kind_of(fault) for fault in OUTAGES)  # to a server that is not ours
@@ -48,6 +53,7 @@ class Order:
     out: Path
     jobs: int = 1
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
+    shard: Shard | None = None  # the part of a whole that `seeds` are
 
     @property
     def scenario(self) -> Scenario:
@@ -69,53 +75,70 @@ class Outcome:
     failures: list[tuple[int, str]] = field(default_factory=list)
 
 
-async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
-    """Run every seed. Raises what makes all of it impossible: ServerError, DatabaseUnusable."""
+async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool] = lambda: True) -> Outcome:
+    """Run every seed, as long as it is `going`; runs that have begun are finished. Each is in the folder's stream when it has.
+
+    Raises what makes all of it impossible: ServerError, DatabaseUnusable.
+    """
     started_at, began = time.time(), time.monotonic()
     waiting = iter(order.seeds)
     runs: dict[int, Run] = {}
     failures: list[tuple[int, str]] = []
-    versions: list[str] = []
+    heads: list[Campaign] = []
+    stream = Stream(order.out)
 
     async def lane(number: int) -> None:
         async with open_ground(order.work, number) as ground:
-            versions.append(ground.postgres)
-            for seed in waiting:
-                if failures:
-                    break
+            if not heads:
+                heads.append(_head(order, started_at, ground.postgres))
+                stream.begin(heads[0])
+            while going() and not failures and (seed := next(waiting, None)) is not None:
                 watcher.began(seed)
                 try:
                     runs[seed] = await one_run(order, ground, seed, with_spans=len(runs) < RUNS_WITH_SPANS)
                 except Exception:  # noqa: BLE001  # whatever it was, what the other runs found is kept
                     failures.append((seed, traceback.format_exc()))
                     break
+                stream.add(runs[seed])
                 watcher.ended(runs[seed])
             lost = await ground.lost_in_transaction()
             for seed in lost.keys() & runs.keys():
                 runs[seed] = msgspec.structs.replace(runs[seed], lost_in_transaction=lost[seed])
 
-    await _side_by_side(lane, min(order.jobs, len(order.seeds)))
-    judged = [runs[seed] for seed in order.seeds if seed in runs]
-    decided, reasons = verdict.of_campaign(judged)
-    broken = tuple(f"the harness failed at seed {seed}: {text.strip().splitlines()[-1]}" for seed, text in failures)
-    campaign = Campaign(
+    with contextlib.closing(stream):
+        await _side_by_side(lane, min(order.jobs, len(order.seeds)))
+    campaign = msgspec.structs.replace(
+        heads[0] if heads else _head(order, started_at, ""),
+        seconds=time.monotonic() - began,
+        failures=tuple(HarnessFailure(seed=seed, message=text.strip().splitlines()[-1]) for seed, text in failures),
+    )
+    return Outcome(conclude(campaign, [runs[seed] for seed in order.seeds if seed in runs]), failures)
+
+
+def _head(order: Order, started_at: float, postgres: str) -> Campaign:
+    """What is known before the first run."""
+    from duress.scenarios.invariants import titles
+
+    return Campaign(
         scenario=order.work.reference,
         world=order.work.world,
         canary=order.work.canary,
         workers=order.work.settings.workers,
         started_at=started_at,
-        seconds=time.monotonic() - began,
+        seconds=0.0,
         duress=_version(),
+        build=digest(order.scenario),
         python=platform.python_version(),
-        postgres=versions[0] if versions else "",
+        postgres=postgres,
         machine=f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}",
         settings=_settings(order),
-        verdict="inconclusive" if failures and decided == "pass" else decided,
-        reasons=(*broken, *reasons),
-        not_covered=_not_covered(order, judged),
-        runs=tuple(judged),
+        verdict="inconclusive",
+        invariants=titles(order.scenario.invariants),
+        allowed=tuple(sorted(order.scenario.faults)),
+        not_covered=_not_covered(order),
+        wanted=len(order.seeds),
+        shards=() if order.shard is None else (str(order.shard),),
     )
-    return Outcome(campaign, failures)
 
 
 async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) -> Run:
@@ -218,13 +241,9 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     return {**dataclasses.asdict(order.work.settings), "jobs": order.jobs, **chosen, **weights}
 
 
-def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
-    """What a reader might think was tested, and was not."""
-    seen = {record.kind for run in runs for record in run.faults if record.fired}
-    missing = [
-        f"{kind}: allowed by the scenario, but it did not fire in this campaign"
-        for kind in sorted(order.scenario.faults.keys() - seen)
-    ]
+def _not_covered(order: Order) -> tuple[str, ...]:
+    """What a reader might think was tested, and no run of this campaign can test."""
+    missing = []
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")
     if order.work.world == "sim":

@@ -1,10 +1,10 @@
 """`duress run`: scenarios under faults, judged and reported."""
 
 import asyncio
-import signal
+import shlex
 import sys
-import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,24 @@ from duress.cli.choices import (
     chosen_options,
     chosen_places,
     chosen_plan,
+    chosen_seeds,
     chosen_settings,
     parse_faults,
+    parse_shard,
 )
 from duress.cli.document import document
+from duress.cli.folders import as_name, new_folder
+from duress.cli.interruption import Interruption
 from duress.faults.postgres import ServerError
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
+from duress.scenarios.shards import Shard
+from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work, World
 
 LATER = ("docker",)
-OUT = Path(".duress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Flags:
     dsn: str | None
     out: Path | None
     sizes: tuple[str, ...]
+    seeds_from: str | None
+    shard: Shard | None
 
 
 @click.command("run")
@@ -70,6 +77,10 @@ class Flags:
     help="Run seeds 1 to N.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Run this one seed.")
+@click.option("--seeds-from", metavar="TEXT", help="Run N fresh seeds drawn from TEXT, such as a commit's hash.")
+@click.option(
+    "--shard", type=parse_shard, metavar="I/N", help="Run every N-th seed, from the I-th on; merge by report."
+)
 @click.option("--plan", type=click.Path(path_type=Path), help="Take the faults from this file instead of drawing them.")
 @click.option(
     "--faults",
@@ -120,14 +131,18 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
     if chosen.world == "sim" and chosen.dsn is not None:
         raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
-    if chosen.seed is None and chosen.seeds == 0:
-        click.echo("nothing selected: --seeds 0", err=True)
+    seeds = chosen_seeds(chosen.seeds, chosen.seed, chosen.seeds_from, chosen.shard)
+    if not seeds:
+        click.echo(
+            f"nothing selected: --seeds {chosen.seeds}" + (f" --shard {chosen.shard}" if chosen.shard else ""), err=True
+        )
         return codes.NOTHING_SELECTED
-    orders = [_order(reference, chosen) for reference in scenarios]  # all of them first: a typing error runs nothing
+    # All of them first: a typing error runs nothing.
+    orders = [_order(reference, chosen, seeds, alone=len(scenarios) == 1) for reference in scenarios]
     return asyncio.run(_run(orders, as_json))
 
 
-def _order(reference: str, flags: Flags) -> Order:
+def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -> Order:
     """What to run for one scenario. Raises UsageError."""
     try:
         scenario = registry.find(reference)
@@ -135,7 +150,7 @@ def _order(reference: str, flags: Flags) -> Order:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
     plan = chosen_plan(flags.plan, settings.workers, own_server=flags.dsn is None)
-    out = _folder(flags.out, reference)
+    out = new_folder(flags.out if flags.out is None or alone else flags.out / as_name(reference), reference)
     canary = chosen_canary(reference, flags.canary)
     work = Work(
         scenario=scenario,
@@ -149,13 +164,14 @@ def _order(reference: str, flags: Flags) -> Order:
     )
     return Order(
         work=work,
-        seeds=[flags.seed] if flags.seed is not None else range(1, flags.seeds + 1),
+        seeds=seeds,
         plan=plan,
         kinds=chosen_kinds(scenario, canary, flags.faults, own_server=flags.dsn is None),
         places=chosen_places(scenario, canary),
         out=out,
         jobs=flags.jobs,
         repeat=_repeat(flags),
+        shard=flags.shard,
     )
 
 
@@ -167,52 +183,39 @@ def _repeat(flags: Flags) -> list[str]:
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
-def _folder(out: Path | None, reference: str) -> Path:
-    """A new folder for the results, made now, so that a place where we may not write is found before the run."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in reference)
-    folder = out or OUT / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    for attempt in range(1, 1000):
-        try:
-            folder.mkdir(parents=True, exist_ok=out is not None)
-            return folder
-        except FileExistsError:
-            if out is not None:
-                raise click.UsageError(f"--out {out} is not a folder") from None
-            folder = folder.with_name(f"{folder.name.split('.')[0]}.{attempt}")
-        except OSError as error:
-            raise click.UsageError(f"the results cannot be written to {folder}: {error.strerror}") from error
-    raise click.UsageError(f"no free name for results beside {folder}")
-
-
 async def _run(orders: list[Order], as_json: bool) -> int:
-    """Run the campaigns one after the other; SIGTERM is the same as Ctrl-C."""
-    me = asyncio.current_task()
-    assert me is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+    """Run the campaigns one after the other."""
+    interruption = Interruption()
     outcomes: list[tuple[Order, Outcome]] = []
     found: list[int] = []
+    order = orders[0]
     try:
-        for order in orders:
-            outcome = await _campaign(order)
-            outcomes.append((order, outcome))
-            found.append(_code(outcome))
-            found.append(await asyncio.to_thread(_write, outcome, order.out))
-            if not as_json:
-                show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+        with interruption.listening():
+            for order in orders:
+                if not interruption.going():
+                    break
+                outcome = await _campaign(order, interruption)
+                outcomes.append((order, outcome))
+                found.append(codes.of_campaign(outcome.campaign))
+                found.append(await asyncio.to_thread(_write, outcome, order.out))
+                if not as_json:
+                    show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
     except (ServerError, DatabaseUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:
         click.echo("interrupted; everything that was started has been stopped", err=True)
+        if (order.out / STREAM_FILE).exists():
+            click.echo(f"what had ended by then is shown by: duress report {shlex.quote(str(order.out))}", err=True)
         return codes.INTERRUPTED
     if as_json and outcomes:
         sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
-    return codes.first_of(found)
+    return codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
 
 
-async def _campaign(order: Order) -> Outcome:
+async def _campaign(order: Order, interruption: Interruption) -> Outcome:
     with terminal.Progress(order.work.reference, len(order.seeds)) as progress:
-        outcome = await run_campaign(order, progress)
+        outcome = await run_campaign(order, progress, interruption.going)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
     return outcome
@@ -222,13 +225,8 @@ def _write(outcome: Outcome, folder: Path) -> int:
     """Write the report. When that fails, the verdict still counts: it must not hide a violation."""
     try:
         reports.write(outcome.campaign, folder)
+        (folder / STREAM_FILE).unlink(missing_ok=True)  # result.json has all of it, and more
     except Exception:  # noqa: BLE001  # whatever it is, the verdict is known and shown
         click.echo(f"the report could not be written to {folder}:\n{traceback.format_exc()}", err=True)
         return codes.HARNESS_FAILED
     return codes.PASS
-
-
-def _code(outcome: Outcome) -> int:
-    """The exit code of a campaign; when the harness failed, what is inconclusive is so for that reason."""
-    own = codes.OF_VERDICT[outcome.campaign.verdict]
-    return codes.first_of([own, codes.HARNESS_FAILED]) if outcome.failures else own
