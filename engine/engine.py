@@ -113,11 +113,11 @@ class Engine:
         self._connector = connector
         self._store = Store(connector, schema, self._entropy, writers=1, deadline=lambda: 15.0)
         self._outcomes = Outcomes(self._store, connector, schema, self._entropy, lambda: bool(self._workers))
+        self._checking = asyncio.Lock()
         self._checked = False
 
     async def __aenter__(self) -> Self:
-        conn = await self._connect()
-        await close(conn)
+        self._connector.spare = await self._connect()
         return self
 
     async def __aexit__(
@@ -127,14 +127,18 @@ class Engine:
             worker.stop()
         await self._outcomes.close()
         await self._store.close()
+        await self._connector.close()
 
     async def migrate(self, *, running_role: str | None = None) -> list[Migration]:
         """Install or upgrade the schema; returns the migrations applied now. See `duress engine migrate`."""
         conn = await self._connect()
         try:
-            return await migrate(conn, self.schema, running_role=running_role)
-        finally:
+            applied = await migrate(conn, self.schema, running_role=running_role)
+        except BaseException:
             await close(conn)
+            raise
+        self._connector.spare = conn
+        return applied
 
     # Clients
 
@@ -232,8 +236,10 @@ class Engine:
             **more,
         )
         await self._check_patiently()
+        joining = Connector(self.dsn, "duress:joining")
+        joining.spare, self._connector.spare = self._connector.spare, None
         worker = Worker(
-            self.dsn,
+            joining,
             self.schema,
             self._registry,
             self._values,
@@ -276,18 +282,27 @@ class Engine:
             ) from error
 
     async def _check(self) -> None:
+        """Once, and for all who ask at the same time."""
         if self._checked:
             return
-        conn = await self._connect()
-        try:
-            await check(conn, self.schema)
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise DatabaseUnavailable(
-                f"this role lacks rights on schema {self.schema!r}: {error}; run `duress engine migrate --role ROLE`"
-            ) from error
-        finally:
-            await close(conn)
-        self._checked = True
+        async with self._checking:
+            while not self._checked:
+                earlier = self._connector.spare is not None
+                conn = await self._connect()
+                try:
+                    await check(conn, self.schema)
+                except BaseException as error:
+                    await close(conn)
+                    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                        raise DatabaseUnavailable(
+                            f"this role lacks rights on schema {self.schema!r}: {error.diag.message_primary}; run"
+                            " `duress engine migrate --role ROLE`"
+                        ) from error
+                    if not (earlier and isinstance(error, psycopg.OperationalError)):
+                        raise
+                    continue  # the server has been away since that connection was made
+                self._connector.spare = conn
+                self._checked = True
 
     async def _check_patiently(self) -> None:
         """The check of a worker, which outlasts a server that goes away: it did answer when the engine was opened."""
