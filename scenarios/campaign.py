@@ -54,6 +54,7 @@ class Order:
     jobs: int = 1
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
     shard: Shard | None = None  # the part of a whole that `seeds` are
+    command: Sequence[str] = ()  # the words after `duress` that run all of it again
 
     @property
     def scenario(self) -> Scenario:
@@ -137,6 +138,7 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         allowed=tuple(sorted(order.scenario.faults)),
         not_covered=_not_covered(order),
         wanted=len(order.seeds),
+        command=tuple(order.command),
         shards=() if order.shard is None else (str(order.shard),),
     )
 

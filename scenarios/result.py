@@ -118,6 +118,9 @@ class Campaign(Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...] = ()  # kinds of faults that the scenario must withstand
     not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
     wanted: int | None = None  # runs that were ordered; more than there are: it was interrupted, or still goes on
+    command: tuple[
+        str, ...
+    ] = ()  # the words after `duress` that run it again, without --out and --shard; none: unknown
     shards: tuple[str, ...] = ()  # "2/3": every third seed from the second on; none: all seeds
     failures: tuple[HarnessFailure, ...] = ()
     runs: tuple[Run, ...] = ()

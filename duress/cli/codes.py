@@ -16,6 +16,13 @@ LIMIT_MISSED: Final = 6
 INTERRUPTED: Final = 130
 
 OF_VERDICT: Final = {"pass": PASS, "fail": VIOLATED, "inconclusive": INCONCLUSIVE}
+OF_STATE: Final = {
+    "kept": PASS,
+    "violated": VIOLATED,
+    "harness failed": HARNESS_FAILED,
+    "undecided": INCONCLUSIVE,
+    "missed": LIMIT_MISSED,
+}  # of a gate's findings
 _ORDER: Final = (USAGE, INTERRUPTED, VIOLATED, HARNESS_FAILED, LIMIT_MISSED, INCONCLUSIVE, NOTHING_SELECTED, PASS)
 
 

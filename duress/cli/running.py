@@ -172,7 +172,25 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
         jobs=flags.jobs,
         repeat=_repeat(flags),
         shard=flags.shard,
+        command=_command(reference, flags),
     )
+
+
+def _command(reference: str, flags: Flags) -> list[str]:
+    """The words that run the whole campaign again, whatever environment and configuration say then."""
+    words = ["run", reference, "--world", flags.world, "--jobs", str(flags.jobs), "--max-time", f"{flags.max_time:g}"]
+    chosen = {
+        "--seed": flags.seed,
+        "--seeds": flags.seeds if flags.seed is None else None,
+        "--seeds-from": flags.seeds_from,
+        "--plan": flags.plan,
+        "--faults": flags.faults,
+        "--workers": flags.workers,
+        "--canary": flags.canary,
+        "--dsn": None if flags.dsn is None else without_password(flags.dsn),
+    }
+    words += [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
+    return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
 def _repeat(flags: Flags) -> list[str]:
