@@ -5,7 +5,6 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-import duress
 from duress.scenarios.spec import Scenario
 
 _SOURCES = frozenset({".py", ".sql", ".c", ".h"})
@@ -23,9 +22,10 @@ def digest(scenario: Scenario) -> str:
 @cache
 def _of_duress() -> bytes:
     found = hashlib.sha256()
-    root = Path(duress.__file__).parent
+    package = importlib.util.find_spec("duress")
+    assert package is not None and package.origin is not None
     # Subpackages are links in a checkout and folders in a wheel; both must give one digest.
-    for folder in sorted(root.iterdir()):
+    for folder in sorted(Path(package.origin).parent.iterdir()):
         if folder.is_file() and folder.suffix in _SOURCES:
             found.update(folder.name.encode() + b"\0" + folder.read_bytes())
         elif folder.is_dir():

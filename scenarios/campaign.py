@@ -25,18 +25,19 @@ import msgspec
 from duress.faults import planfile
 from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
-from duress.faults.plan import OUTAGES, Plan, kind_of
+from duress.faults.plan import Plan
+from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
-from duress.scenarios.result import Campaign, HarnessFailure, Run, Violation
+from duress.scenarios.observed import Diverged, Simulated
+from duress.scenarios.result import Campaign, Divergence, HarnessFailure, Run, Violation
 from duress.scenarios.shards import Shard
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
 from duress.scenarios.stream import Stream
 from duress.scenarios.work import Ground, Work, open_ground
 
-HARMFUL = frozenset(kind_of(fault) for fault in OUTAGES)  # to a server that is not ours
 MOST_EVENTS = 6  # faults in one drawn plan
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
 
@@ -52,6 +53,7 @@ class Order:
     places: Sequence[Place]  # engine points to aim them at
     out: Path
     jobs: int = 1
+    asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
     shard: Shard | None = None  # the part of a whole that `seeds` are
     command: Sequence[str] = ()  # the words after `duress` that run all of it again
@@ -85,6 +87,7 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
     waiting = iter(order.seeds)
     runs: dict[int, Run] = {}
     failures: list[tuple[int, str]] = []
+    divergences: list[Divergence] = []
     heads: list[Campaign] = []
     stream = Stream(order.out)
 
@@ -97,8 +100,13 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
                 watcher.began(seed)
                 try:
                     runs[seed] = await one_run(order, ground, seed, with_spans=len(runs) < RUNS_WITH_SPANS)
+                except Diverged as error:
+                    again = reproduce(order, seed, token_of(order, seed, ground))
+                    divergences.append(msgspec.structs.replace(error.divergence, reproduce=again))
+                    continue
                 except Exception:  # noqa: BLE001  # whatever it was, what the other runs found is kept
-                    failures.append((seed, traceback.format_exc()))
+                    again = f"reproduce with: {reproduce(order, seed, token_of(order, seed, ground))}"
+                    failures.append((seed, f"{again}\n{traceback.format_exc()}"))
                     break
                 stream.add(runs[seed])
                 watcher.ended(runs[seed])
@@ -112,6 +120,7 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
         heads[0] if heads else _head(order, started_at, ""),
         seconds=time.monotonic() - began,
         failures=tuple(HarnessFailure(seed=seed, message=text.strip().splitlines()[-1]) for seed, text in failures),
+        divergences=tuple(sorted(divergences, key=lambda one: one.seed)),
     )
     return Outcome(conclude(campaign, [runs[seed] for seed in order.seeds if seed in runs]), failures)
 
@@ -135,7 +144,7 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         settings=_settings(order),
         verdict="inconclusive",
         invariants=titles(order.scenario.invariants),
-        allowed=tuple(sorted(order.scenario.faults)),
+        allowed=tuple(kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world)),
         not_covered=_not_covered(order),
         wanted=len(order.seeds),
         command=tuple(order.command),
@@ -149,12 +158,14 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     from duress.scenarios.recovery import recoveries
 
     plan = order.plan if order.plan is not None else draw(order, seed)
-    plan_file = order.out / f"seed-{seed}.plan.json"
+    plan_file = _plan_file(order, seed)
     planfile.save(plan, plan_file)
     observed = await ground.observe(seed, plan)
     evidence = observed.evidence
     findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
-    repeat = reproduce(order, seed, plan_file)
+    simulated = observed.simulated
+    token = token_of(order, seed, ground, simulated)
+    repeat = reproduce(order, seed, token)
     violations = tuple(
         Violation(
             invariant=finding.invariant, title=finding.title, seed=seed, message=finding.message, reproduce=repeat
@@ -190,6 +201,9 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         spans=spans(evidence) if with_spans or decided != "pass" else (),
         plan=plan_file.name,
         reproduce=repeat,
+        token=token,
+        hash=None if simulated is None else simulated.hash,
+        twice=simulated is not None and simulated.twice,
     )
 
 
@@ -209,13 +223,28 @@ def draw(order: Order, seed: int) -> Plan:
     return generate(random.Random(f"plan {seed}"), bounds)
 
 
-def reproduce(order: Order, seed: int, plan_file: Path) -> str:
+def token_of(order: Order, seed: int, ground: Ground, simulated: Simulated | None = None) -> str | None:
+    """The word that names a simulated run, with what was `simulated` if it came to its end."""
+    if order.work.world != "sim":
+        return None
+    from duress.scenarios.sim import reproduction
+
+    return reproduction.token_of(order, seed, ground.postgres, simulated)
+
+
+def reproduce(order: Order, seed: int, token: str | None) -> str:
     """The one line that repeats a run."""
+    if token is not None:
+        return shlex.join(["duress", "replay", token])
     words = ["duress", "run", order.work.reference, "--world", order.work.world, "--seed", str(seed)]
     words += ["--workers", str(order.work.settings.workers)]
     if order.work.canary is not None:
         words += ["--canary", order.work.canary]
-    return shlex.join([*words, *order.repeat, "--plan", os.path.relpath(plan_file)])
+    return shlex.join([*words, *order.repeat, "--plan", os.path.relpath(_plan_file(order, seed))])
+
+
+def _plan_file(order: Order, seed: int) -> Path:
+    return order.out / f"seed-{seed}.plan.json"
 
 
 async def _side_by_side(lane: Callable[[int], Coroutine[None, None, None]], count: int) -> None:
@@ -240,12 +269,17 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     """What a reader must know to compare two campaigns."""
     chosen = {f"option {name}": value for name, value in sorted(order.work.options.items())}
     weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
-    return {**dataclasses.asdict(order.work.settings), "jobs": order.jobs, **chosen, **weights}
+    simulated = {"scheduler": order.work.simulating.scheduler} if order.work.world == "sim" else {}
+    return {**dataclasses.asdict(order.work.settings), **simulated, "jobs": order.jobs, **chosen, **weights}
 
 
 def _not_covered(order: Order) -> tuple[str, ...]:
     """What a reader might think was tested, and no run of this campaign can test."""
-    missing = []
+    missing = [
+        f"{kind}: allowed by the scenario, but it cannot be done in {order.work.world}"
+        for kind in sorted(order.scenario.faults)
+        if not can(kind, order.work.world)
+    ]
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")
     if order.work.world == "sim":

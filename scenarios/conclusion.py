@@ -12,6 +12,11 @@ def conclude(campaign: Campaign, runs: Sequence[Run]) -> Campaign:
     """`campaign`, which says what was ordered and what no run of it can cover, with these runs and what they amount to."""
     decided, reasons = verdict.of_campaign(runs)
     broken = [f"the harness failed at seed {failure.seed}: {failure.message}" for failure in campaign.failures]
+    if campaign.divergences:
+        twice, seed = len(campaign.divergences) + sum(run.twice for run in runs), campaign.divergences[0].seed
+        broken.append(
+            f"{len(campaign.divergences)} of {twice} runs were not the same the second time, the first: seed {seed}"
+        )
     missing = _missing(campaign, runs)
     return msgspec.structs.replace(
         campaign,
@@ -32,7 +37,7 @@ def unfired(allowed: Sequence[str], runs: Sequence[Run]) -> tuple[str, ...]:
 
 def _missing(campaign: Campaign, runs: Sequence[Run]) -> tuple[str, ...]:
     reasons = []
-    made = len(runs) + len(campaign.failures)
+    made = len(runs) + len(campaign.failures) + len(campaign.divergences)
     if campaign.wanted is not None and made < campaign.wanted and not campaign.failures:
         reasons.append(f"{made} of {campaign.wanted} runs were made: it was interrupted, or still goes on")
     if len(campaign.shards) > 1 and (absent := absent_shards(campaign.shards)):

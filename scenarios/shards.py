@@ -71,6 +71,9 @@ def merge(parts: Sequence[tuple[Path, Campaign]], into: Path) -> Campaign:
         wanted=None if None in wanted else sum(number or 0 for number in wanted),
         shards=tuple(sorted((shard for campaign in campaigns for shard in campaign.shards), key=_by_number)),
         failures=tuple(failure for campaign in campaigns for failure in campaign.failures),
+        divergences=tuple(
+            sorted((one for campaign in campaigns for one in campaign.divergences), key=lambda one: one.seed)
+        ),
     )
     return conclude(whole, runs)
 

@@ -34,4 +34,4 @@ def first_of(codes: Iterable[int]) -> int:
 def of_campaign(campaign: "Campaign") -> int:
     """A campaign's; when the harness failed, what is inconclusive is so for that reason."""
     own = OF_VERDICT[campaign.verdict]
-    return first_of([own, HARNESS_FAILED]) if campaign.failures else own
+    return first_of([own, HARNESS_FAILED]) if campaign.harness_failed else own

@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +27,19 @@ from duress.cli.document import document
 from duress.cli.folders import as_name, new_folder
 from duress.cli.interruption import Interruption
 from duress.faults.postgres import ServerError
+from duress.faults.worlds import World
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
+from duress.scenarios.settings import SCHEDULER, Simulating
 from duress.scenarios.shards import Shard
 from duress.scenarios.stream import STREAM_FILE
-from duress.scenarios.work import Work, World
+from duress.scenarios.work import Work
 
 LATER = ("docker",)
+_SHOWN = 3  # divergences; the report has them all
+Conducted = tuple[Order, Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Flags:
     sizes: tuple[str, ...]
     seeds_from: str | None
     shard: Shard | None
+    scheduler: str | None
 
 
 @click.command("run")
@@ -119,6 +124,11 @@ class Flags:
     help="Folder for results.  [default: .duress/TIME-SCENARIO]",
 )
 @click.option("--set", "sizes", multiple=True, metavar="NAME=N", help="Set a size of the scenario, like transfers=200.")
+@click.option(
+    "--scheduler",
+    type=click.Choice(["fifo", "random", "pct", "pos"]),
+    help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
@@ -131,11 +141,12 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
     if chosen.world == "sim" and chosen.dsn is not None:
         raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
+    if chosen.world != "sim" and chosen.scheduler is not None:
+        raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
     seeds = chosen_seeds(chosen.seeds, chosen.seed, chosen.seeds_from, chosen.shard)
     if not seeds:
-        click.echo(
-            f"nothing selected: --seeds {chosen.seeds}" + (f" --shard {chosen.shard}" if chosen.shard else ""), err=True
-        )
+        part = f" --shard {chosen.shard}" if chosen.shard else ""
+        click.echo(f"nothing selected: --seeds {chosen.seeds}{part}", err=True)
         return codes.NOTHING_SELECTED
     # All of them first: a typing error runs nothing.
     orders = [_order(reference, chosen, seeds, alone=len(scenarios) == 1) for reference in scenarios]
@@ -149,9 +160,10 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
-    plan = chosen_plan(flags.plan, settings.workers, own_server=flags.dsn is None)
+    plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
     out = new_folder(flags.out if flags.out is None or alone else flags.out / as_name(reference), reference)
     canary = chosen_canary(reference, flags.canary)
+    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None)
     work = Work(
         scenario=scenario,
         reference=reference,
@@ -161,14 +173,16 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
         canary=flags.canary,
         dsn=flags.dsn,
         logs=out / "logs",
+        simulating=Simulating(scheduler=flags.scheduler or SCHEDULER),
     )
     return Order(
         work=work,
         seeds=seeds,
         plan=plan,
-        kinds=chosen_kinds(scenario, canary, flags.faults, own_server=flags.dsn is None),
+        kinds=kinds,
         places=chosen_places(scenario, canary),
         out=out,
+        asked=None if flags.faults is None else tuple(kinds),
         jobs=flags.jobs,
         repeat=_repeat(flags),
         shard=flags.shard,
@@ -187,6 +201,7 @@ def _command(reference: str, flags: Flags) -> list[str]:
         "--faults": flags.faults,
         "--workers": flags.workers,
         "--canary": flags.canary,
+        "--scheduler": flags.scheduler,
         "--dsn": None if flags.dsn is None else without_password(flags.dsn),
     }
     words += [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
@@ -202,9 +217,24 @@ def _repeat(flags: Flags) -> list[str]:
 
 
 async def _run(orders: list[Order], as_json: bool) -> int:
-    """Run the campaigns one after the other."""
+    def each(order: Order, outcome: Outcome) -> int:
+        if not as_json:
+            show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+        return codes.PASS
+
+    outcomes, code = await conduct(orders, each)
+    if as_json and outcomes:
+        sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
+    return code
+
+
+async def conduct(orders: Sequence[Order], each: Callable[[Order, Outcome], int]) -> tuple[list[Conducted], int]:
+    """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
+
+    Ctrl-C finishes the runs that have begun; twice, or SIGTERM, stops them.
+    """
     interruption = Interruption()
-    outcomes: list[tuple[Order, Outcome]] = []
+    outcomes: list[Conducted] = []
     found: list[int] = []
     order = orders[0]
     try:
@@ -216,8 +246,7 @@ async def _run(orders: list[Order], as_json: bool) -> int:
                 outcomes.append((order, outcome))
                 found.append(codes.of_campaign(outcome.campaign))
                 found.append(await asyncio.to_thread(_write, outcome, order.out))
-                if not as_json:
-                    show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+                found.append(each(order, outcome))
     except (ServerError, DatabaseUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
@@ -225,10 +254,8 @@ async def _run(orders: list[Order], as_json: bool) -> int:
         click.echo("interrupted; everything that was started has been stopped", err=True)
         if (order.out / STREAM_FILE).exists():
             click.echo(f"what had ended by then is shown by: duress report {shlex.quote(str(order.out))}", err=True)
-        return codes.INTERRUPTED
-    if as_json and outcomes:
-        sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
-    return codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
+        return [], codes.INTERRUPTED
+    return outcomes, codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
 
 
 async def _campaign(order: Order, interruption: Interruption) -> Outcome:
@@ -236,6 +263,8 @@ async def _campaign(order: Order, interruption: Interruption) -> Outcome:
         outcome = await run_campaign(order, progress, interruption.going)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
+    for divergence in outcome.campaign.divergences[:_SHOWN]:
+        click.echo(terminal.divergence(divergence), err=True)
     return outcome
 
 

@@ -13,6 +13,7 @@ from duress.reports.wording import count, duration, duration_range, plain
 def findings(summary: Summary, limits: Limits) -> Iterator[Finding]:
     """Of all limits but the baseline's, in the order of the file."""
     yield from _harness(summary)
+    yield from _diverged(summary)
     yield from _safety(summary)
     yield from _exercised(summary, limits)
     yield from _recovery(summary, limits.recovery)
@@ -29,6 +30,19 @@ def _harness(summary: Summary) -> Iterator[Finding]:
             wanted="no failure of the harness itself",
             seen=f"seed {failure.seed}: {failure.message}",
             advice="its traceback is in the output of duress run; what it found before counts",
+        )
+
+
+def _diverged(summary: Summary) -> Iterator[Finding]:
+    diverged = summary.campaign.divergences
+    if diverged:
+        yield Finding(
+            limit="determinism",
+            sort="safety",
+            state="harness failed",
+            wanted="a simulated run is the same when it is run again",
+            seen=f"{len(diverged)} of {summary.campaign.run_twice} were not; seed {diverged[0].seed}: {diverged[0].message}",
+            advice=diverged[0].reproduce,
         )
 
 
@@ -58,7 +72,7 @@ def _safety(summary: Summary) -> Iterator[Finding]:
 
 def _exercised(summary: Summary, limits: Limits) -> Iterator[Finding]:
     campaign = summary.campaign
-    if campaign.verdict == "inconclusive" and not campaign.failures:
+    if campaign.verdict == "inconclusive" and not campaign.harness_failed:
         yield Finding(
             limit="verdict",
             sort="coverage",

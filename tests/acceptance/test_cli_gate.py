@@ -89,7 +89,7 @@ def test_1_a_violation_counts_before_all_else_and_is_never_tried_away(tmp_path: 
     [
         ("[recovery.kill-worker.frist]\np50 = 1", "recovery.kill-worker.frist is not known; did you mean 'first'?"),
         ("[recovery.kill-wroker.first]\np50 = 1", "did you mean 'kill-worker'?"),
-        ("[recovery.all.first]\np90 = 1", "did you mean 'p50'?"),
+        ("[recovery.all.first]\np500 = 1", "did you mean 'p50'?"),
         ('[recovery.all.first]\np50 = "fast"', "must be a duration like"),
         ("[run]\nminimum = 3", "run is not known; did you mean 'runs'?"),
         ("[runs]\nminimum = -3", "runs.minimum must be a whole number from 0, not -3"),
