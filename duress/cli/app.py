@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "replay": ("duress.cli.replaying", "Run a simulated run again, from its token."),
     "list": ("duress.cli.listing", "List the scenarios, or the canaries of one."),
     "report": ("duress.cli.reporting", "Show a finished campaign, and write its report again."),
+    "gate": ("duress.cli.gate", "Judge a finished campaign by limits and by an earlier one."),
     "doctor": ("duress.cli.doctor", "Say what works on this machine; --heal undoes what killed runs left behind."),
     "engine": ("duress.cli.engine", "Migrate the engine's schema; list, show and cancel workflows."),
 }

@@ -10,9 +10,10 @@ import click
 from duress import reports
 from duress.cli import codes, terminal
 from duress.cli.document import document
+from duress.cli.folders import new_folder
 from duress.cli.orders import order_of, with_plan
 from duress.cli.reproductions import planned
-from duress.cli.running import conduct, folder_for
+from duress.cli.running import conduct
 from duress.reports.terminal import show
 from duress.scenarios.campaign import Order, Outcome
 from duress.scenarios.sim import token
@@ -51,7 +52,7 @@ def command(target: str, out: Path | None, as_json: bool) -> int:
 
 
 def _folder(out: Path | None, run: Reproduction, *, several: bool) -> Path:
-    return folder_for(out / f"seed-{run.seed}" if out is not None and several else out, run.reference)
+    return new_folder(out / f"seed-{run.seed}" if out is not None and several else out, run.reference)
 
 
 async def _replay(chosen: list[Reproduction], orders: list[Order], as_json: bool) -> int:
