@@ -26,7 +26,7 @@ from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
 from duress.faults.plan import OUTAGES, Plan, kind_of
 from duress.scenarios import evidencefile, measure, verdict
-from duress.scenarios.observed import Diverged, Simulated
+from duress.scenarios.observed import Diverged, Happening, Simulated
 from duress.scenarios.result import Campaign, Divergence, Run, Violation
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
@@ -49,6 +49,7 @@ class Order:
     out: Path
     jobs: int = 1
     asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
+    traced: Callable[[int, Sequence[Happening]], None] | None = None  # gets seed and entries of runs that keep them
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
 
     @property
@@ -147,6 +148,8 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     evidence = observed.evidence
     findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
     simulated = observed.simulated
+    if simulated is not None and order.traced is not None:
+        order.traced(seed, simulated.trace)
     token = token_of(order, seed, ground, simulated)
     repeat = reproduce(order, seed, token)
     violations = tuple(

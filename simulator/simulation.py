@@ -264,6 +264,7 @@ class Simulation:
             steps=loop.steps,
             counts=run.sessions.counts,
             entries=entries,
+            told=record.told if trace else (),
         )
         return Attempt(choices.token(), entries, digest, outcome, None)
 
