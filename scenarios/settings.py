@@ -39,5 +39,5 @@ class Simulating:
 # A simulated run is small: many of them find more than few large ones.
 USUAL: Mapping[str, Settings] = {
     "procs": Settings(),
-    "sim": Settings(workers=3, lease=0.3, heartbeat=0.1, poll=0.1, horizon=0.6),
+    "sim": Settings(workers=3, lease=0.3, heartbeat=0.1, poll=0.2, horizon=0.25),
 }

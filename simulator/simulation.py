@@ -129,6 +129,10 @@ class Simulation:
 
     # Between runs
 
+    def read(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows of several queries, by their names: what the last run has left, in one snapshot."""
+        return self._filler.read(queries)
+
     def _renew(self) -> None:
         """The database becomes a new copy of the template."""
         self._retire()
@@ -180,6 +184,14 @@ class Simulation:
         assert attempt.outcome is not None
         return attempt.outcome
 
+    def attempt(self, main: Program, *, seed: int = 0, token: str | None = None, trace: bool = False) -> "Attempt":
+        """The same, whatever comes of it: the program's failure is part of the answer. Raises what is no doing of its own."""
+        attempt = self._attempt(main, _choices(seed, token), {}, trace=trace, fresh=False)
+        if attempt.broken:
+            assert attempt.error is not None
+            raise attempt.error
+        return attempt
+
     def check_twice(
         self,
         main: Program,
@@ -213,7 +225,7 @@ class Simulation:
             attempt = self._attempt(main, _choices(seed, None), processes or {}, trace=False, fresh=False)
             if attempt.error is None:
                 continue
-            if isinstance(attempt.error, (SimulationError, HarnessError)) and not isinstance(attempt.error, Stuck):
+            if attempt.broken:
                 raise attempt.error
             return Failure(seed, tried, attempt.token, attempt.error)
         return None
@@ -310,6 +322,11 @@ class Attempt:
     def signature(self) -> tuple[str, str]:
         """Equal in two runs that went the same way."""
         return self.digest, self.ending
+
+    @property
+    def broken(self) -> bool:
+        """It was not the program that failed: the simulation did, or the program left it."""
+        return isinstance(self.error, (SimulationError, HarnessError)) and not isinstance(self.error, Stuck)
 
     @property
     def ending(self) -> str:

@@ -50,7 +50,7 @@ def order_of(run: Reproduction, out: Path, traced: Traced | None = None) -> Orde
         work=work,
         seeds=[run.seed],
         plan=unusual.plan,
-        kinds=chosen_kinds(scenario, canary, kinds, own_server=True),
+        kinds=chosen_kinds(scenario, canary, kinds, "sim", own_server=True),
         places=chosen_places(scenario, canary),
         out=out,
         asked=unusual.kinds,

@@ -24,12 +24,13 @@ from duress.cli.choices import (
 )
 from duress.cli.document import document
 from duress.faults.postgres import ServerError
+from duress.faults.worlds import World
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
 from duress.scenarios.settings import SCHEDULER, Simulating
-from duress.scenarios.work import Work, World
+from duress.scenarios.work import Work
 
 LATER = ("docker",)
 OUT = Path(".duress")
@@ -146,10 +147,10 @@ def _order(reference: str, flags: Flags) -> Order:
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
-    plan = chosen_plan(flags.plan, settings.workers, own_server=flags.dsn is None)
+    plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
     out = folder_for(flags.out, reference)
     canary = chosen_canary(reference, flags.canary)
-    kinds = chosen_kinds(scenario, canary, flags.faults, own_server=flags.dsn is None)
+    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None)
     work = Work(
         scenario=scenario,
         reference=reference,

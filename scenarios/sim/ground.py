@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError
 from duress.scenarios.observed import Diverged, Observed
+from duress.scenarios.registry import search_path
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, exchange
 from duress.scenarios.work import Work
 
@@ -56,7 +57,7 @@ async def open_sim_ground(work: Work, lane: int) -> AsyncIterator[SimGround]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=output,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": search_path()},
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
     assert process.stdin is not None

@@ -1,6 +1,5 @@
 """One run in the simulated world: workers, workload, receiver and harness in one process, on virtual time."""
 
-import asyncio
 import contextlib
 import random
 import time
@@ -15,8 +14,8 @@ from psycopg import AsyncConnection
 
 from duress.engine import Engine
 from duress.faults.plan import Plan
-from duress.scenarios import course, receiver
-from duress.scenarios.final import Connection, read_final_state
+from duress.scenarios import course, final, receiver
+from duress.scenarios.final import Connection
 from duress.scenarios.history import Entry, Evidence, FinalState
 from duress.scenarios.observed import Diverged, Observed, Simulated
 from duress.scenarios.recorder import ClientObserver, Recorder
@@ -74,7 +73,7 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
     evidence = Evidence(
         seed=seed,
         history=seen.history,
-        final=asyncio.run(_final(shared)),
+        final=_final(shared),
         clock_offset=seen.clock_offset,
         lease=shared.settings.lease,
         workers=shared.settings.workers,
@@ -99,10 +98,10 @@ def _played(shared: Shared, harness: Program, seed: int, *, twice: bool) -> Outc
     return simulation.run(harness, seed=seed, token=token, trace=how.trace, fresh=how.fresh)
 
 
-async def _final(shared: Shared) -> FinalState:
+def _final(shared: Shared) -> FinalState:
     """Read when the run is over, and no part of it: there are transaction numbers in it, which differ from run to run."""
-    async with await AsyncConnection.connect(shared.simulation.dsn, autocommit=True) as connection:
-        return await read_final_state(connection, shared.settings.schema, shared.scenario.tables)
+    queries = final.questions(shared.settings.schema, shared.scenario.tables)
+    return final.state(shared.simulation.read(queries))
 
 
 async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
