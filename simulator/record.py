@@ -54,10 +54,10 @@ class Record:
         if len(fresh) >= self.BLOCK:
             self._take_in()
 
-    def remark(self, at: int, process: str, kind: str, text: str) -> None:
+    def remark(self, at: int, process: str, kind: str, text: str, choice: int = NO_CHOICE) -> None:
         """Say something to whoever reads the entries. It is none itself and in no hash, so it costs a run nothing."""
         if self._keep:
-            self._remarks.append((len(self), (at, process, kind, text, NO_CHOICE)))
+            self._remarks.append((len(self), (at, process, kind, text, choice)))
 
     def _take_in(self) -> None:
         fresh = self._fresh

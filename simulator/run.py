@@ -1,7 +1,7 @@
 """One run: what a program under simulation can reach, and what is known of the run afterwards."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -51,6 +51,8 @@ class Outcome:
     entries: "tuple[Entry, ...]"
     told: "tuple[Entry, ...]"
     """The entries and the remarks between them."""
+    recorded: Mapping[str, tuple[int, ...]] | None
+    """Every decision, by stream; like entries only of a run that is traced."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in asdict(self.counts).items())

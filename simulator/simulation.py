@@ -277,6 +277,7 @@ class Simulation:
             counts=run.sessions.counts,
             entries=entries,
             told=record.told if trace else (),
+            recorded=choices.recorded if trace else None,
         )
         return Attempt(choices.token(), entries, digest, outcome, None)
 

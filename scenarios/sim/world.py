@@ -4,7 +4,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -78,7 +78,9 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         lease=shared.settings.lease,
         workers=shared.settings.workers,
     )
-    simulated = Simulated(_hash(outcome), shared.code, twice, outcome.told if shared.simulating.trace else ())
+    simulated = Simulated(_hash(outcome), shared.code, twice)
+    if shared.simulating.trace:
+        simulated = replace(simulated, trace=outcome.told, choices=outcome.recorded)
     return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts, simulated)
 
 
