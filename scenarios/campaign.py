@@ -30,7 +30,7 @@ from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
-from duress.scenarios.observed import Diverged, Simulated
+from duress.scenarios.observed import Diverged, Happening, Simulated
 from duress.scenarios.result import Campaign, Divergence, HarnessFailure, Run, Violation
 from duress.scenarios.settings import bounds_of
 from duress.scenarios.shards import Shard
@@ -54,6 +54,7 @@ class Order:
     out: Path
     jobs: int = 1
     asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
+    traced: Callable[[int, Sequence[Happening]], None] | None = None  # gets seed and entries of runs that keep them
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
     shard: Shard | None = None  # the part of a whole that `seeds` are
     command: Sequence[str] = ()  # the words after `duress` that run all of it again
@@ -164,6 +165,8 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     evidence = observed.evidence
     findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
     simulated = observed.simulated
+    if simulated is not None and order.traced is not None:
+        order.traced(seed, simulated.trace)
     token = token_of(order, seed, ground, simulated)
     repeat = reproduce(order, seed, token)
     violations = tuple(

@@ -1,7 +1,7 @@
 """The history as it grows, in the harness's memory: outside of the database under test and of every worker."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from duress.engine import observer
@@ -11,11 +11,15 @@ from duress.scenarios.history import Entry
 HOLDS = frozenset({observer.CLAIMED})
 LETS_GO = frozenset({observer.FINISHED, observer.SUSPENDED, observer.RELEASED, observer.FENCED})
 
+Tap = Callable[[str, str, Mapping[str, Any], float | None], None]
+
 
 class Recorder:
     """Collects entries. Times are CLOCK_MONOTONIC until the history is taken out, relative to the workload's start."""
 
-    def __init__(self) -> None:
+    def __init__(self, tap: Tap | None = None) -> None:
+        """`tap` hears of every observation at once, and of its time if that is not now."""
+        self._tap = tap
         self._entries: list[Entry] = []
         self._held: dict[str, set[str]] = {}
         self.began = time.monotonic()
@@ -29,6 +33,8 @@ class Recorder:
         """Record one observation, made `at` or now; returns its time in seconds since the workload began."""
         moment = time.monotonic() if at is None else at
         self._entries.append(Entry(moment, source, name, dict(facts)))
+        if self._tap is not None:
+            self._tap(source, name, facts, at)
         if name in HOLDS:
             self._held.setdefault(source, set()).add(str(facts["workflow"]))
         elif name in LETS_GO:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from .outages import Gate
 from .server_end import ServerEnd, connect
 from .session import Session
-from .waits import describe_sessions
+from .waits import blockers_of, describe_sessions
 from .wire import refusal
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Sessions:
         end.begin(seed % 2**32 / 2**32)
         session = Session(self, link, end, number)
         self._live.append(session)
+        self.loop.record.remark(self.loop.clock.now, link.process, "session", f"#{link.number} is session {number}")
         link.reply(end.greeting)
         return session
 
@@ -165,6 +166,13 @@ class Sessions:
         """A held session goes on after a drawn time, and then when the scheduler lets it."""
         delay = round(self.loop.choices.uniform("schedule", 0, _LONGEST_HOLD_NS, "hold for"))
         session.events.call_at(self.loop.clock.now + delay, session.let_go)
+
+    def say_who_blocks(self, session: Session) -> None:
+        """For a trace: whom a session waits for. The server is asked while it stands still, which changes nothing."""
+        loop = self.loop
+        if loop.record.keeps and (blockers := blockers_of(session, self._live, self._control)):
+            named = ", ".join(str(number) for number in blockers)
+            loop.record.remark(loop.clock.now, "", "blocked", f"session {session.number} by session {named}")
 
     def look_around(self) -> None:
         """See what an exchange has done to other sessions, until nothing more comes of it."""
