@@ -19,6 +19,7 @@ from duress.scenarios.recorder import ClientObserver, Recorder
 from duress.scenarios.result import FaultRecord
 from duress.scenarios.settings import Settings
 from duress.scenarios.sim.crew import SimCrew
+from duress.scenarios.sim.faults.scene import Scene
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
 from duress.scenarios.spec import Scenario
@@ -81,7 +82,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     recorder = Recorder()
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
-    strikes.attach(crew, SimInjector(run, crew, recorder))
+    strikes.attach(crew, SimInjector(Scene(run, crew, recorder, scenario.contention)))
     outside = SimReceiver(
         scenario.answer,
         lambda name, facts: recorder.add("receiver", name, facts),
