@@ -16,7 +16,7 @@ from .errors import Escape, SimulationError, Stuck, TokenError
 from .network import Drop, Network, NetworkSettings
 from .process import SimProcess
 from .record import Entry, Record, first_difference
-from .run import DSN, Outcome, Run
+from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
 from .server import Cell, HarnessError, SimUnavailable
 from .simulation import (
@@ -49,6 +49,7 @@ __all__ = [
     "Outcome",
     "Pct",
     "Pos",
+    "Program",
     "RandomWalk",
     "Record",
     "Replay",
