@@ -104,7 +104,7 @@ def _final(shared: Shared) -> FinalState:
 async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     """The harness's own process."""
     scenario, settings = shared.scenario, shared.settings
-    recorder = Recorder()
+    recorder = Recorder(lambda: run.now)
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
     strikes.attach(crew, SimInjector(Scene(run, crew, recorder, scenario.contention)))
@@ -119,7 +119,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
         recorder.begin()
         world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
         await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
-        offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
+        offset = time.time() - run.now + recorder.began  # the server shows the same time
         await crew.stop()
     return Seen(
         history=recorder.history(),
