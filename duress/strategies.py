@@ -33,7 +33,7 @@ def plans(
         places: Sequence[Place] = USUAL_PLACES
     else:
         found = registry.find(registry.reference_of(scenario))
-        kinds, places = chosen_kinds(found, None, wanted, own_server=True), chosen_places(found, None)
+        kinds, places = chosen_kinds(found, None, wanted, "sim", own_server=True), chosen_places(found, None)
     bounds = Bounds(
         workers=workers or usual.workers,
         lease=usual.lease,

@@ -26,7 +26,7 @@ from .errors import (
 from .link import Connector, backoff, close
 from .migrations import Migration, check, check_schema_name, migrate
 from .observer import Observer
-from .outcomes import Outcomes
+from .outcomes import Outcomes, Vanished
 from .runtime import WorkerOptions, log
 from .store import Start, Store
 from .worker import Worker
@@ -52,11 +52,11 @@ class Handle(Generic[R]):
         """What the workflow returned, once that is durable.
 
         Raises WorkflowFailed, WorkflowCancelled or WorkflowDead as it ended, WorkflowUnfinished after `timeout` seconds,
-        WorkflowNotFound if no workflow has this id.
+        WorkflowNotFound if no workflow has this id, or none any more: an asynchronous standby may lack an accepted one.
         """
         try:
             async with asyncio.timeout(timeout):
-                status, outcome = await self._engine._outcome(await self.number())
+                status, outcome = await self._engine._outcome(await self.number(), self.id)
         except TimeoutError:
             raise WorkflowUnfinished(f"workflow {self.id!r} did not end within {timeout} s; it goes on") from None
         digest = hashlib.sha256((outcome or "").encode()).hexdigest()[:16]
@@ -261,8 +261,15 @@ class Engine:
 
     # For handles
 
-    async def _outcome(self, number: int) -> tuple[str, str | None]:
-        return await self._outcomes.wait(number)
+    async def _outcome(self, number: int, id_: str) -> tuple[str, str | None]:
+        """The outcome of a workflow that had this number when it was accepted; it has another if it was accepted again, after
+        a failover that lost it.
+        """
+        while True:
+            try:
+                return await self._outcomes.wait(number, id_)
+            except Vanished:
+                number, _ = await self._find(id_)
 
     async def _find(self, id_: str) -> tuple[int, str]:
         await self._check()

@@ -41,7 +41,7 @@ class Worker:
         observer: Observer | None,
         entropy: random.Random,
         options: WorkerOptions,
-        finished: Callable[[int, str, str], None],
+        finished: Callable[[int, str, str, str], None],
     ) -> None:
         self._joining = joining
         self._schema = schema

@@ -18,7 +18,7 @@ from .errors import SimulationError, Stuck
 from .loop import SimLoop
 from .network import NetworkSettings
 from .port import Port
-from .record import Difference, Entry, Record, first_difference
+from .record import Entry, Record, first_difference
 from .run import Outcome, Program, Run, calling
 from .scheduler import Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
 from .server import Cell, HarnessError
@@ -48,10 +48,12 @@ _HASH_SEED: Final = "PYTHONHASHSEED"
 class Diverged(SimulationError):
     """Two runs of the same choices differed: something in the program, or in us, is decided outside of the simulation."""
 
-    def __init__(self, token: str, difference: Difference | None, endings: tuple[str, str]) -> None:
-        what = str(difference) if difference else "no entry differs, but what came out: {} and {}".format(*endings)
-        super().__init__(f"{token} cannot be repeated; {what}")
+    def __init__(self, first: "Attempt", second: "Attempt") -> None:
+        difference = first_difference(first.entries, second.entries)
+        what = str(difference or f"no entry differs, but what came out: {first.ending} and {second.ending}")
+        super().__init__(f"{first.token} cannot be repeated; {what}")
         self.difference = difference
+        self.attempts = (first, second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,10 @@ class Simulation:
         return self.cell.dsn(self._database)
 
     # Between runs
+
+    def read(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows of several queries, by their names: what the last run has left, in one snapshot."""
+        return self._filler.read(queries)
 
     def _renew(self) -> None:
         """The database becomes a new copy of the template."""
@@ -205,7 +211,7 @@ class Simulation:
         second = self._attempt(main, _choices(seed, token), processes or {}, trace=True, fresh=True)
         del ballast[:]
         if first.signature != second.signature:
-            raise Diverged(first.token, first_difference(first.entries, second.entries), (first.ending, second.ending))
+            raise Diverged(first, second)
         if first.error is not None:
             raise first.error
         assert first.outcome is not None

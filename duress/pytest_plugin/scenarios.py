@@ -11,6 +11,7 @@ from duress import pytest_plugin
 from duress.cli import choices
 from duress.faults.plan import Plan, describe
 from duress.faults.planfile import load
+from duress.faults.worlds import World
 from duress.pytest_plugin import seeds
 from duress.pytest_plugin.stage import Stage
 from duress.pytest_plugin.subject import ScenarioTest
@@ -18,7 +19,7 @@ from duress.scenarios import registry, verdict
 from duress.scenarios.campaign import Order, one_run
 from duress.scenarios.result import Run
 from duress.scenarios.spec import Scenario
-from duress.scenarios.work import Work, World
+from duress.scenarios.work import Work
 
 MAX_TIME = 20.0  # seconds of one run's own clock, as for `duress run`
 
@@ -93,7 +94,7 @@ def _order(about: ScenarioTest, world: World, folder: Path) -> Order:
         sizes = [f"{name}={value}" for name, value in about.options.items()]
         options = choices.chosen_options(scenario, sizes, world)
         wanted = None if about.faults is None else ",".join(about.faults) or "none"
-        kinds = choices.chosen_kinds(scenario, canary, wanted, own_server=True)
+        kinds = choices.chosen_kinds(scenario, canary, wanted, world, own_server=True)
     except (registry.UnknownScenario, click.UsageError) as error:
         pytest.fail(f"@duress.test: {error}", pytrace=False)
     if isinstance(about.faults, Mapping):

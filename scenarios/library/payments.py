@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 
 from duress.engine import Retry, current, sleep, step, transaction, workflow
 from duress.engine.errors import StepFailed, WorkflowCancelled, WorkflowDead, WorkflowFailed
+from duress.faults.contention import Contention
 from duress.scenarios import receiver
 from duress.scenarios.receiver import Answer, Request
 from duress.scenarios.spec import Scenario, World
@@ -143,22 +144,25 @@ async def setup(connection: AsyncConnection[Any]) -> None:
 
 
 async def workload(world: World) -> None:
-    """So many lanes, each of which starts a transfer, reads its outcome, and goes on with the next."""
+    """So many lanes, each of which starts a transfer, reads its outcome, and goes on with the next.
+
+    Once enough is started, `lasting` lanes go on for as long as there are faults to come.
+    """
     base = world.random.getrandbits(64)
     wanted = world.options["transfers"]
     numbers = itertools.count()
 
-    async def lane() -> None:
+    async def lane(lasts: bool) -> None:
         number = -1
-        while world.going(started := next(numbers), wanted):
+        while world.going(started := next(numbers), wanted) and (lasts or started < wanted):
             number = started
             await one_transfer(world, number, random.Random(base + number))
         if number >= 0:
             await outcome(world, number)  # long after it ended: it must read the same
 
     async with asyncio.TaskGroup() as lanes:
-        for _ in range(world.options["lanes"]):
-            lanes.create_task(lane())
+        for index in range(world.options["lanes"]):
+            lanes.create_task(lane(lasts=index < world.options["lasting"]))
 
 
 async def one_transfer(world: World, number: int, entropy: random.Random) -> None:
@@ -199,9 +203,32 @@ payments: Final = Scenario(
         "kill-worker": 4.0,
         "pause-worker": 2.0,
         "stop-worker": 1.0,
+        "drop-connection": 1.0,
+        "refuse-connections": 1.0,
+        "partition": 2.0,
+        "slow-link": 1.0,
+        "cut-commit": 3.0,
+        "crash-at-commit": 1.0,
+        "lose-notify": 1.0,
         "terminate-backend": 2.0,
+        "cancel-statement": 1.0,
+        "statement-timeout": 1.0,
+        "lock-timeout": 1.0,
+        "deadlock": 1.0,
+        "serialization-failure": 1.0,
+        "idle-in-transaction-timeout": 1.0,
+        "read-only": 1.0,
+        "too-many-connections": 0.5,
         "crash-backend": 1.0,
+        "pause-postgres": 1.0,
         "restart-postgres": 1.0,
+        "kill-postmaster": 0.5,
+        "failover": 0.5,
+        "disk-full": 0.5,
+        "fsync-fails": 0.5,
+        "clock-skew": 1.0,
+        "clock-jump": 1.0,
+        "pooler": 0.5,
     },
     invariants=("W1", "W2", "W3", "S1", "S2", "S3", "S4", "S5", "S6", "F1", "F2", "F3", "D1", "L1"),
     places=(
@@ -210,8 +237,8 @@ payments: Final = Scenario(
         ("step.committing", "debit"),
         ("step.committing", "credit"),
     ),
-    options={"transfers": 80, "lanes": 28},
-    simulated={"transfers": 10, "lanes": 4},
+    options={"transfers": 80, "lanes": 28, "lasting": 28},
+    simulated={"transfers": 8, "lanes": 4, "lasting": 1},
     tables={
         "account": "select id, balance, opening from account order by id",
         "ledger": """
@@ -223,5 +250,10 @@ payments: Final = Scenario(
             from ledger order by line
         """,
     },
+    contention=Contention(
+        rows="select from account order by id for update",
+        later="lock table ledger in share mode",
+        change="update account set balance = balance",
+    ),
     answer=gateway,
 )

@@ -14,12 +14,13 @@ from injected_workers import Workers, held, now, struck
 
 from duress.faults.injectors import sessions
 from duress.faults.injectors.patience import Patience
-from duress.faults.injectors.procs import ProcsInjector, refuse
+from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.server import ServerFaults
 from duress.faults.journal import Journal
 from duress.faults.observe import Observer, ProcessWatch
 from duress.faults.plan import CrashBackend, KillWorker, Plan, PlanError, RestartPostgres, TerminateBackend
 from duress.faults.postgres import Server
+from duress.faults.worlds import refuse
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_a_server_that_recovered_was_not_restarted(server: Server, tmp_path: Pat
     """Both write that they are ready; only another postmaster has another start time."""
 
     async def run() -> None:
-        observer = Observer(clock=monotonic, dsn=server.dsn(), log=server.log_path)
+        observer = Observer(clock=monotonic, dsn=server.dsn(), log=lambda: server.log_path)
         log = observer.log()
         before = await observer.server_started()
         async with struck(server, tmp_path) as (workers, injector, _):
@@ -198,7 +199,7 @@ def test_a_server_that_recovered_was_not_restarted(server: Server, tmp_path: Pat
             patience = Patience(outage=0.1)
             faults = ServerFaults(workers, observer, sessions.Sessions(server.dsn()), patience)
             with pytest.raises(RuntimeError, match=r"not back 0\.1 s after"):
-                await faults._back(log, other_than=before)
+                await faults.back(log, other_than=before)
 
     asyncio.run(run())
 
@@ -260,9 +261,9 @@ def test_a_users_own_server_is_not_taken_down(
     assert started(server) == before
     plan = Plan(events=(now(TerminateBackend()), now(fault)))
     with pytest.raises(PlanError, match=r"events\[1\]"):
-        refuse(plan, own_server=False)
-    refuse(plan, own_server=True)
-    refuse(Plan(events=(now(TerminateBackend()), now(KillWorker()))), own_server=False)
+        refuse(plan, "procs", own_server=False)
+    refuse(plan, "procs", own_server=True)
+    refuse(Plan(events=(now(TerminateBackend()), now(KillWorker()))), "procs", own_server=False)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_the_log_tells_of_this_session_and_of_now_only(server: Server, tmp_path:
     """What happened to another session, or before the watch began, confirms nothing."""
 
     async def run() -> None:
-        observer = Observer(clock=monotonic, dsn=server.dsn(), log=server.log_path)
+        observer = Observer(clock=monotonic, dsn=server.dsn(), log=lambda: server.log_path)
         before = observer.log()
         assert before is not None
         async with struck(server, tmp_path) as (workers, injector, [ready]):
