@@ -36,22 +36,22 @@ class RunWorld:
         engine: Engine,
         entropy: random.Random,
         options: Mapping[str, int],
+        settings: Settings,
         strikes: Strikes,
-        *,
-        goes_on: bool = True,
     ) -> None:
         self.engine = engine
         self.random = entropy
         self.options = options
         self.over = asyncio.Event()  # nothing more is started
+        self._settings = settings
         self._strikes = strikes
-        self._goes_on = goes_on
 
     def going(self, started: int, wanted: int) -> bool:
         """Whether to start more work."""
-        if not self._goes_on:
+        if self._settings.until == "wanted":
             return started < wanted and not self.over.is_set()
-        if not self.over.is_set() and started >= wanted and self._strikes.used_up:
+        struck = self._strikes.used_up if self._settings.until == "healed" else self._strikes.injected
+        if started >= wanted and struck:
             self.over.set()
         return not self.over.is_set()
 
@@ -74,8 +74,8 @@ async def run(
             guard = tasks.create_task(_broken(crew))
             timed = tasks.create_task(strikes.timed())
             work = tasks.create_task(workload(world))
-            while recorder.now() < settings.max_time and not world.over.is_set():
-                if work.done() and strikes.used_up:
+            while recorder.now() < settings.max_time:
+                if (world.over.is_set() or work.done()) and strikes.used_up:
                     break
                 await asyncio.sleep(LOOK_AGAIN)
             world.over.set()

@@ -1,5 +1,6 @@
 """What a world hands over after one run: all that is needed to judge it, and nothing that is specific to the world."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from duress.scenarios.history import Evidence
@@ -31,6 +32,7 @@ class Simulated:
     exchanges: tuple[
         Exchange, ...
     ] = ()  # with the trace: those that began after the workload, in the order of their ends
+    choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
 
 
 class Diverged(Exception):

@@ -7,32 +7,19 @@ names `ENGINE` in its own `sometimes`.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from duress.scenarios.result import Run
-
-ENOUGH: Final = 100  # runs; a smaller campaign is never inconclusive for what did not happen in it
+from duress.scenarios.result import ENOUGH, Rare, Run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rare:
-    """`what`, as the code says it. It is missed if so many `runs` in which one of `faults` struck, in one of `worlds` and with
-    so many `workers`, did not come to it. Without `faults`, every run counts.
-    """
+def chances(rare: Rare, runs: Iterable[Run], world: str, workers: int) -> int:
+    """In how many of the runs it could have happened."""
+    if world not in rare.worlds or workers < rare.workers:
+        return 0
+    return sum(not rare.faults or any(one.fired and one.kind in rare.faults for one in run.faults) for run in runs)
 
-    what: str
-    faults: tuple[str, ...] = ()
-    workers: int = 2
-    worlds: tuple[str, ...] = ("sim",)
-    runs: int = ENOUGH
 
-    def chances(self, runs: Iterable[Run], world: str, workers: int) -> int:
-        """In how many of the runs it could have happened."""
-        if world not in self.worlds or workers < self.workers:
-            return 0
-        return sum(not self.faults or any(one.fired and one.kind in self.faults for one in run.faults) for run in runs)
-
+__all__ = ["ENGINE", "ENOUGH", "Rare", "counts", "missed"]
 
 _PAUSE: Final = ("pause-worker",)
 _KILL: Final = ("kill-worker",)
@@ -87,10 +74,10 @@ def missed(rares: Iterable[Rare], runs: Sequence[Run], world: str, workers: int)
     for rare in rares:
         if rare.what in happened:
             continue
-        chances = rare.chances(runs, world, workers)
-        if chances >= rare.runs:
+        tried = chances(rare, runs, world, workers)
+        if tried >= rare.runs:
             under = f" under {' or '.join(rare.faults)}" if rare.faults else ""
-            reasons.append(f"never happened, in {chances} runs{under}: {rare.what}")
+            reasons.append(f"never happened, in {tried} runs{under}: {rare.what}")
         else:
             open_.append(rare.what)
     return reasons, open_

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+ENOUGH = 100  # runs; a smaller campaign is never inconclusive for what did not happen in it
 RESULT_VERSION = 1
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -73,6 +74,7 @@ class Divergence(Struct, frozen=True, kw_only=True):
     entry: int | None = (
         None  # in the record of what happened, from 0; None: all entries are equal, what came out is not
     )
+    asked: str | None = None  # the statement whose answers differ
     before: tuple[str, ...] = ()  # the last entries that are equal
     first: str | None = None  # the entry of the first run; None: it had ended
     second: str | None = None
@@ -107,6 +109,25 @@ class Run(Struct, frozen=True, kw_only=True):
     twice: bool = False  # it was run twice, and was the same to the byte
 
 
+class HarnessFailure(Struct, frozen=True, kw_only=True):
+    """The harness itself failed: nothing is known about this seed."""
+
+    seed: int
+    message: str  # the last line of the traceback
+
+
+class Rare(Struct, frozen=True, kw_only=True):
+    """`what`, as code says it by `sometimes`. It is missed if so many `runs` in which one of `faults` struck, in one of
+    `worlds` and with so many `workers`, did not come to it. Without `faults`, every run counts.
+    """
+
+    what: str
+    faults: tuple[str, ...] = ()
+    workers: int = 2
+    worlds: tuple[str, ...] = ("sim",)
+    runs: int = ENOUGH
+
+
 class Campaign(Struct, frozen=True, kw_only=True):
     """Many runs of one scenario in one world."""
 
@@ -118,6 +139,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     started_at: float  # seconds since 1970
     seconds: float
     duress: str  # version of this package
+    build: str = ""  # digest of the sources of duress and of the scenario's module
     python: str
     postgres: str
     machine: str  # cores, kernel; no host name
@@ -125,10 +147,23 @@ class Campaign(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     invariants: dict[str, str] = {}  # checked in every run, id → title: {"S2": "no-rerun"}; JUnit has a case for each
+    rare: tuple[Rare, ...] = ()  # what is to happen in some run
     sometimes: dict[str, int] = {}  # what is to happen in some run → in how many it did; 0: never
+    allowed: tuple[str, ...] = ()  # kinds of faults that the scenario must withstand
     not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
+    wanted: int | None = None  # runs that were ordered; more than there are: it was interrupted, or still goes on
+    command: tuple[
+        str, ...
+    ] = ()  # the words after `duress` that run it again, without --out and --shard; none: unknown
+    shards: tuple[str, ...] = ()  # "2/3": every third seed from the second on; none: all seeds
+    failures: tuple[HarnessFailure, ...] = ()
     runs: tuple[Run, ...] = ()
     divergences: tuple[Divergence, ...] = ()  # simulated runs that were not the same the second time; not in `runs`
+
+    @property
+    def harness_failed(self) -> bool:
+        """So that what was not found proves nothing."""
+        return bool(self.failures or self.divergences)
 
     @property
     def run_twice(self) -> int:

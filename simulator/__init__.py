@@ -8,15 +8,18 @@
 `main` gets the `Run`, with which to start simulated processes and to break the network between them and the server.
 """
 
+from duress.faults.plan import CommitPoint, Direction
+
+from .catches import Catch
 from .choices import Choices
 from .connection import SimConnection, current_run
 from .errors import Escape, SimulationError, Stuck, TokenError
-from .network import CommitPoint, Direction, Drop, Network, NetworkSettings
+from .network import Drop, Network, NetworkSettings
 from .process import SimProcess
 from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
-from .server import Cell, HarnessError, SimUnavailable
+from .server import Blocked, Cell, HarnessError, Io, Point, SimUnavailable
 from .session import Session
 from .simulation import (
     SCHEDULERS,
@@ -32,7 +35,9 @@ from .stops import Exchange, Stop
 __all__ = [
     "DSN",
     "SCHEDULERS",
+    "Blocked",
     "Candidate",
+    "Catch",
     "Cell",
     "Choices",
     "CommitPoint",
@@ -45,10 +50,12 @@ __all__ = [
     "Failure",
     "Fifo",
     "HarnessError",
+    "Io",
     "Network",
     "NetworkSettings",
     "Outcome",
     "Pct",
+    "Point",
     "Pos",
     "Program",
     "RandomWalk",

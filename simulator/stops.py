@@ -56,11 +56,11 @@ class Stops:
             raise ValueError(f"exchange {stop.exchange} of {stop.process} stops already: {self._stops[key].where}")
         self._stops[key] = stop
 
-    def begin(self, session: "Session", text: str, points: int) -> Stop | None:
+    def begin(self, session: "Session", points: int) -> Stop | None:
         """An exchange begins; where it is to stop."""
         self._counts[session.process] += 1
         number = self._counts[session.process]
-        self._begun[session.number] = (self._clock(), number, text, points)
+        self._begun[session.number] = (self._clock(), number, session.asked, points)
         return self._stops.get((session.process, number)) if self._stops else None
 
     def end(self, session: "Session", points: int) -> None:

@@ -66,7 +66,9 @@ def check(mutant: Mutant) -> Row:
             if done.returncode == 0:
                 return Row(verdict="passes", tests=lines[-1], digest=digest(mutant))
             failed = [
-                line.partition(" ")[2].split(" - ")[0] for line in lines if line.startswith(("FAILED tests/", "ERROR tests/"))
+                line.partition(" ")[2].split(" - ")[0]
+                for line in lines
+                if line.startswith(("FAILED tests/", "ERROR tests/"))
             ]
             if done.returncode != 1 or not failed:
                 raise RuntimeError(

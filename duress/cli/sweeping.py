@@ -15,7 +15,7 @@ import msgspec
 
 from duress.cli import codes, terminal
 from duress.cli.choices import chosen_canary, chosen_options, chosen_settings
-from duress.cli.running import folder_for
+from duress.cli.folders import new_folder
 from duress.faults.plan import describe
 from duress.faults.postgres import ServerError
 from duress.scenarios import coverage, registry
@@ -105,8 +105,8 @@ def _order(reference: str, flags: Flags) -> Order:
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
     chosen_canary(reference, flags.canary)
-    settings = dataclasses.replace(chosen_settings("sim", flags.workers, 20.0), goes_on=False)
-    out = folder_for(flags.out, reference)
+    settings = dataclasses.replace(chosen_settings("sim", flags.workers, 20.0), until="wanted")
+    out = new_folder(flags.out, reference)
     work = Work(
         scenario=scenario,
         reference=reference,

@@ -51,7 +51,7 @@ class StatementInjector:
 
     async def _crash(self, injection: Injection, session: Session) -> None:
         injection.asked = self._clock()
-        self._run.server.crash(session=session)
+        self._run.server.kill(session)
         injection.took_effect(self._sighting(f"the backend of session {session.number} was killed: all are gone"))
         await self._run.server.ready()
         injection.was_healed(self._sighting("PostgreSQL has recovered"))

@@ -122,7 +122,7 @@ def test_what_is_held_before_the_commit_record_is_not_there_and_after_it_is(simu
 
             def crash(run: Run, session: Session, where: str = where) -> None:
                 if f"Held {session.standing.point!s}" == where:  # type: ignore[union-attr]
-                    run.server.crash(session=session)
+                    run.server.kill(session)
 
             said, count, stood = play(simulation, "inside", crash, point)
             if stood == [where]:

@@ -24,7 +24,7 @@ def order(folder: Path, canary: str | None = None, transfers: int = 2) -> Order:
         reference="payments",
         world="sim",
         options={**PAYMENTS.options, **PAYMENTS.simulated, "transfers": transfers, "lanes": 2},
-        settings=dataclasses.replace(USUAL["sim"], goes_on=False),
+        settings=dataclasses.replace(USUAL["sim"], until="wanted"),
         canary=canary,
         dsn=None,
         logs=folder,
