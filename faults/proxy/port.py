@@ -1,0 +1,168 @@
+"""The listening port of one worker, all its connections, and what is wrong with them now."""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from duress.faults.proxy.connection import Connection
+from duress.faults.proxy.leg import Leg, reset
+from duress.faults.proxy.log import MessageLog
+from duress.faults.proxy.orders import Ending, Fired, Rule, Shape, Sides, Upstream
+from duress.faults.proxy.rules import Armed, Rules
+
+BACKLOG: Final = 128
+
+
+class Port:
+    """Accepts the worker's connections and takes each to the server. `tell` hears of rules that strike."""
+
+    def __init__(self, worker: int, upstream: Upstream, log: MessageLog, tell: Callable[[Fired], None]) -> None:
+        self.worker = worker
+        self.upstream = upstream
+        self.log = log
+        self.rules = Rules()
+        self.entropy = random.Random(f"port of worker {worker}")
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket()
+        self._refusing = True
+        self._connections: dict[int, Connection] = {}
+        self._last = 0
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._withheld: frozenset[str] = frozenset()
+        self._shapes: dict[str, Shape | None] = {"to-server": None, "to-worker": None}
+        self._reachable = asyncio.Event()
+        self._reachable.set()
+
+    def listen(self, port: int) -> int:
+        """Open the port (0: any that is free) and return it. Raises OSError."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.setblocking(False)
+        self._socket.bind(("127.0.0.1", port))
+        self.refuse(on=False)
+        number: int = self._socket.getsockname()[1]
+        return number
+
+    def refuse(self, *, on: bool) -> None:
+        """Whether connecting is refused. The port stays ours: a closed socket keeps the number that it was bound to."""
+        if on == self._refusing:
+            return
+        if on:
+            self._loop.remove_reader(self._socket)
+            self._socket.shutdown(socket.SHUT_RDWR)
+        else:
+            self._socket.listen(BACKLOG)
+            self._loop.add_reader(self._socket, self._accept)
+        self._refusing = on
+
+    def close(self) -> None:
+        """End all connections and give the port back."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        for task in self._greeting:
+            task.cancel()
+        self.drop("rst")
+
+    def arm(self, number: int, rule: Rule) -> None:
+        """Wait for a message."""
+        self.rules.arm(number, rule)
+        self._rules_changed()
+
+    def withdraw(self, number: int) -> bool:
+        """Forget a rule, and let go what it holds; whether it was armed."""
+        was = self.rules.withdraw(number)
+        self._rules_changed()
+        return was
+
+    def struck(self, armed: Armed, connection: Connection, what: str) -> None:
+        """A rule is doing its deed."""
+        spent = armed.spent
+        if spent and not armed.holds_on:
+            self.rules.withdraw(armed.number)
+        at = self._loop.time()
+        self._tell(
+            Fired(rule=armed.number, at=at, worker=self.worker, connection=connection.number, what=what, spent=spent)
+        )
+
+    def withhold(self, sides: Sides) -> None:
+        """Keep what passes in these directions."""
+        self._withheld |= {"to-server", "to-worker"} if sides == "both" else {sides}
+        self._reachable.clear()
+        for connection in self._connections.values():
+            self._dress(connection)
+
+    def release(self, *, alive: bool) -> None:
+        """Let what was kept go, or reset the connections."""
+        self._withheld = frozenset()
+        self._reachable.set()
+        if not alive:
+            self.drop("rst")
+        for connection in list(self._connections.values()):
+            for leg in (connection.to_server, connection.to_worker):
+                leg.release()
+
+    def slow(self, sides: Sides, shape: Shape | None) -> None:
+        """Make both or one direction slow, or fast again."""
+        for side in ("to-server", "to-worker") if sides == "both" else (sides,):
+            self._shapes[side] = shape
+        for connection in self._connections.values():
+            self._dress(connection)
+
+    def drop(self, ending: Ending, number: int | None = None) -> int:
+        """End all connections, or one; how many there were."""
+        doomed = [one for one in self._connections.values() if number in (None, one.number)]
+        for connection in doomed:
+            connection.drop(ending)
+        return len(doomed)
+
+    def forget(self, connection: Connection) -> None:
+        """Both its ends are gone."""
+        self._connections.pop(connection.number, None)
+
+    def _rules_changed(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.rules_changed()
+
+    def _dress(self, connection: Connection) -> None:
+        """Give a connection what holds for all of this port."""
+        legs: tuple[tuple[str, Leg], ...] = (("to-server", connection.to_server), ("to-worker", connection.to_worker))
+        for side, leg in legs:
+            leg.reshape(self._shapes[side])
+            if side in self._withheld:
+                leg.hold()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            for _ in range(BACKLOG):
+                accepted, _ = self._socket.accept()
+                accepted.setblocking(False)
+                task = self._loop.create_task(self._greet(accepted))
+                self._greeting.add(task)
+                task.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, accepted: socket.socket) -> None:
+        """Take a new connection to the server; if that does not answer, the worker's is reset."""
+        self._last += 1
+        connection = Connection(self, self._last)
+        self._connections[connection.number] = connection
+        self._dress(connection)
+        connection.to_server.pause("connecting", True)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: connection.worker, accepted)
+        await self._reachable.wait()
+        try:
+            await self._connect(connection)
+        except OSError:
+            reset(transport)
+            self.forget(connection)
+        else:
+            connection.to_server.pause("connecting", False)
+
+    async def _connect(self, connection: Connection) -> None:
+        upstream = self.upstream
+        if upstream.path is not None:
+            await self._loop.create_unix_connection(lambda: connection.server, upstream.path)
+        else:
+            await self._loop.create_connection(lambda: connection.server, upstream.host, upstream.port)
