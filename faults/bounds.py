@@ -7,20 +7,7 @@ for drawn plans only: whoever writes a plan by hand may go beyond them.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from duress.faults.plan import (
-    KINDS,
-    OUTAGES,
-    WORKER_FAULTS,
-    AtPoint,
-    AtTime,
-    Event,
-    KillWorker,
-    PauseWorker,
-    Plan,
-    PlanError,
-    RestartPostgres,
-    StopWorker,
-)
+from duress.faults.plan import KINDS, OUTAGES, WORKER_FAULTS, AtPoint, AtTime, Event, Plan, PlanError
 from duress.faults.validation import did_you_mean, ends_for_good, validate
 
 Place = tuple[str, str | None]  # an engine point, and the step's name that narrows it or None
@@ -124,13 +111,8 @@ def _beyond(event: Event, bounds: Bounds) -> Iterator[str]:
 
 def lasts(event: Event) -> float:
     """Seconds from the effect until the fault heals by itself; 0 for what heals at once or never."""
-    match event.fault:
-        case PauseWorker(duration=seconds) | RestartPostgres(down=seconds):
-            return seconds
-        case KillWorker(restart_after=after) | StopWorker(restart_after=after):
-            return after or 0.0
-        case _:
-            return 0.0
+    times = (getattr(event.fault, field, None) for field in ("duration", "down", "restart_after"))
+    return next((seconds for seconds in times if seconds is not None), 0.0)
 
 
 def _too_many_down(events: list[Event], bounds: Bounds) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -57,32 +57,42 @@ def _reword(message: str, raw: object) -> str:
     reason, _, place = message.partition(" - at `")
     path = place.rstrip("`").removeprefix("$").lstrip(".")
     if missing := re.fullmatch(r"Object missing required field `(.+)`", reason):
-        return f"{_join(path, missing[1])} is missing: {_expected(missing[1])}"
+        missed = _join(path, missing[1])
+        return f"{missed} is missing: {_expected(missed, raw)}"
     if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", reason):
         return f"{_join(path, unknown[1])} is no field of a plan: allowed here are {_fields(path, raw)}"
     value = _at(path, raw)
-    if re.fullmatch(r"Invalid (enum )?value .*", reason) and path.rpartition(".")[2] in _NAMES:
-        names = _NAMES[path.rpartition(".")[2]]
+    if re.fullmatch(r"Invalid (enum )?value .*", reason) and (names := _names(path, raw)):
         return wrong(path, value, f"must be one of {', '.join(names)}{did_you_mean(value, names)}")
     return wrong(path or "the plan", value, reason[0].lower() + reason[1:].replace("`", ""))
 
 
-_NAMES = {
-    "kind": tuple(KINDS),
-    "at": tuple(kind_of(trigger) for trigger in AnyTrigger.__args__),
-    "mode": ("fast", "immediate"),
-}
 _MEANING = {
     "trigger": 'when it happens, like {"at": "time", "seconds": 0.4}',
     "fault": 'what happens, like {"kind": "kill-worker"}',
     "duration": "seconds, more than 0",
-    "seconds": "seconds after the workload began",
+    "seconds": "seconds: after the workload began, or by which a clock is wrong",
+    "timeout": "seconds, 0.001 or more",
     "point": "the name of an engine point, like step.checkpointing",
 }
 
 
-def _expected(field: str) -> str:
-    return f"one of {', '.join(_NAMES[field])}" if field in _NAMES else _MEANING.get(field, "it is required")
+def _names(path: str, raw: object) -> tuple[str, ...]:
+    """The names that may stand at `path`, where a name must stand."""
+    above, _, field = path.rpartition(".")
+    if field == "kind":
+        return tuple(KINDS)
+    if field == "at" and above.endswith("trigger"):
+        return tuple(kind_of(trigger) for trigger in AnyTrigger.__args__)
+    found = _at(above, raw)
+    fault = KINDS.get(found.get("kind", "")) if isinstance(found, dict) else None
+    expected = get_type_hints(fault).get(field) if fault is not None else None
+    return get_args(expected) if get_origin(expected) is Literal else ()
+
+
+def _expected(path: str, raw: object) -> str:
+    names = _names(path, raw)
+    return f"one of {', '.join(names)}" if names else _MEANING.get(path.rpartition(".")[2], "it is required")
 
 
 def _fields(path: str, raw: object) -> str:

@@ -1,22 +1,9 @@
 """Plans for Hypothesis: `@given(plans())`. Hypothesis is imported when a strategy is built, not with this module."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from duress.faults.bounds import EARLIEST, Bounds, admitted
-from duress.faults.plan import (
-    AnyFault,
-    AnyTrigger,
-    AtPoint,
-    AtTime,
-    CrashBackend,
-    Event,
-    KillWorker,
-    PauseWorker,
-    Plan,
-    RestartPostgres,
-    StopWorker,
-    TerminateBackend,
-)
+from duress.faults.plan import KINDS, AnyFault, AnyTrigger, AtPoint, AtTime, Event, Plan
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -64,12 +51,26 @@ def _faults(bounds: Bounds) -> "SearchStrategy[AnyFault]":
         return st.integers(least, max(least, int(limit * 1000))).map(lambda milliseconds: milliseconds / 1000)
 
     away = up_to(bounds.longest) | st.none()
-    faults: dict[str, SearchStrategy[AnyFault]] = {
-        "kill-worker": st.builds(KillWorker, restart_after=away),
-        "pause-worker": st.builds(PauseWorker, duration=up_to(bounds.longest, least=1)),
-        "stop-worker": st.builds(StopWorker, restart_after=away),
-        "terminate-backend": st.builds(TerminateBackend),
-        "crash-backend": st.builds(CrashBackend),
-        "restart-postgres": st.builds(RestartPostgres, mode=st.sampled_from(("fast", "immediate")), down=up_to(1.0)),
+    lasting = up_to(bounds.longest, least=1)
+    timeout = up_to(0.5, least=1)
+    off = st.integers(1, 10_000).map(lambda milliseconds: milliseconds / 1000)
+    special: dict[str, dict[str, SearchStrategy[Any]]] = {
+        "kill-worker": {"restart_after": away},
+        "stop-worker": {"restart_after": away},
+        "restart-postgres": {"down": up_to(1.0)},
+        "slow-link": {"latency": up_to(1.0), "jitter": up_to(1.0), "bandwidth": st.none() | st.integers(1000, 10**6)},
+        "clock-skew": {"seconds": off, "drift": st.sampled_from((0.0, 0.01, -0.1))},
+        "clock-jump": {"seconds": off},
     }
-    return st.one_of([faults[kind] for kind in faults if bounds.kinds.get(kind)])
+
+    def of_kind(kind: str) -> "SearchStrategy[AnyFault]":
+        fields: dict[str, SearchStrategy[Any]] = {}
+        for name, expected in get_type_hints(KINDS[kind]).items():
+            if name in ("duration", "timeout"):
+                fields[name] = lasting if name == "duration" else timeout
+            elif get_origin(expected) is Literal:
+                fields[name] = st.sampled_from(get_args(expected))
+        built: SearchStrategy[Any] = st.builds(KINDS[kind], **{**fields, **special.get(kind, {})})
+        return built
+
+    return st.one_of([of_kind(kind) for kind in KINDS if bounds.kinds.get(kind)])

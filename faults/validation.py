@@ -3,19 +3,19 @@
 import difflib
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from duress.faults.plan import (
     PLAN_VERSION,
     AtPoint,
     AtTime,
+    ClockJump,
+    ClockSkew,
     Event,
     Fault,
     KillWorker,
-    PauseWorker,
     Plan,
     PlanError,
-    RestartPostgres,
     StopWorker,
     Trigger,
     kind,
@@ -83,16 +83,27 @@ def _of_trigger(trigger: Trigger, where: str, points: Collection[str] | None) ->
 
 
 def _of_fault(fault: Fault, where: str) -> Iterator[str]:
+    for field in fault.__struct_fields__:
+        value = getattr(fault, field)
+        if field in _RIGHT and value is not None and not (math.isfinite(value) and _RIGHT[field][0](value)):
+            yield wrong(f"{where}.{field}", value, _RIGHT[field][1])
     match fault:
-        case KillWorker(restart_after=after) | StopWorker(restart_after=after):
-            if after is not None and not (math.isfinite(after) and after >= 0):
-                yield wrong(f"{where}.restart_after", after, "must be 0 or more seconds, or null for never")
-        case PauseWorker(duration=duration):
-            if not (math.isfinite(duration) and duration > 0):
-                yield wrong(f"{where}.duration", duration, "must be more than 0 seconds")
-        case RestartPostgres(down=down):
-            if not (math.isfinite(down) and down >= 0):
-                yield wrong(f"{where}.down", down, "must be 0 or more seconds")
+        case ClockSkew(seconds=0, drift=0) | ClockJump(seconds=0):
+            yield wrong(f"{where}.seconds", fault.seconds, "a clock that is not moved is right; say by how much it is")
+
+
+# Field → what its value must satisfy, and that in words.
+_RIGHT: dict[str, tuple[Callable[[float], bool], str]] = {
+    "restart_after": (lambda value: value >= 0, "must be 0 or more seconds, or null for never"),
+    "duration": (lambda value: value > 0, "must be more than 0 seconds"),
+    "timeout": (lambda value: value >= 0.001, "must be 0.001 or more seconds: PostgreSQL counts milliseconds"),
+    "down": (lambda value: value >= 0, "must be 0 or more seconds"),
+    "latency": (lambda value: value >= 0, "must be 0 or more seconds"),
+    "jitter": (lambda value: value >= 0, "must be 0 or more seconds"),
+    "bandwidth": (lambda value: value > 0, "must be 1 or more bytes a second, or null for any number"),
+    "drift": (lambda value: -0.5 <= value <= 0.5, "must be a fraction from -0.5 to 0.5; 0.01 is 1 % too fast"),
+    "seconds": (lambda value: -1e9 < value < 1e9, "must be seconds, ahead or (below 0) behind"),
+}
 
 
 def _of_worker(worker: int | None, where: str, workers: int | None) -> Iterator[str]:

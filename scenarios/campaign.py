@@ -24,14 +24,14 @@ import msgspec
 from duress.faults import planfile
 from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
-from duress.faults.plan import OUTAGES, Plan, kind_of
+from duress.faults.plan import Plan
+from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.result import Campaign, Run, Violation
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
 from duress.scenarios.work import Ground, Work, open_ground
 
-HARMFUL = frozenset(kind_of(fault) for fault in OUTAGES)  # to a server that is not ours
 MOST_EVENTS = 6  # faults in one drawn plan
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
 
@@ -222,7 +222,8 @@ def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
     """What a reader might think was tested, and was not."""
     seen = {record.kind for run in runs for record in run.faults if record.fired}
     missing = [
-        f"{kind}: allowed by the scenario, but it did not fire in this campaign"
+        f"{kind}: allowed by the scenario, but it "
+        + ("did not fire in this campaign" if can(kind, order.work.world) else f"cannot be done in {order.work.world}")
         for kind in sorted(order.scenario.faults.keys() - seen)
     ]
     if order.work.dsn is None:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from duress.engine import observer
+from duress.faults.worlds import HARMFUL
 from duress.scenarios import history
 from duress.scenarios.history import CheckpointRow, Entry, Evidence, WorkflowRow
 
-OUTAGES = frozenset({"crash-backend", "restart-postgres"})  # all sessions of all workers are lost
+OUTAGES = HARMFUL  # all workers suffer them: their sessions are lost, or stand still
 ENDING = frozenset({"kill-worker", "stop-worker"})  # the worker's process ends
 CLOCKS = 0.01  # seconds by which a moment of the history may be off on the database's clock
 # How a worker says that it let one workflow go.

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from duress.faults.contention import Contention
 from duress.scenarios.receiver import Answer, Request
 
 if TYPE_CHECKING:
@@ -72,4 +73,5 @@ class Scenario:
     options: Mapping[str, int] = field(default_factory=dict)  # sizes and their defaults
     simulated: Mapping[str, int] = field(default_factory=dict)  # other defaults, for runs in the simulated world
     tables: Mapping[str, str] = field(default_factory=dict)  # name → query: the scenario's part of the final state
+    contention: Contention | None = None  # how a stranger gets in the way of its transactions; needed for such faults
     answer: Callable[[Request], Answer] = approve  # the receiver's decision; must depend on the request alone

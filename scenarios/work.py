@@ -4,17 +4,16 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from psycopg import AsyncConnection
 
 from duress.engine import Engine
 from duress.faults.plan import Plan
+from duress.faults.worlds import World
 from duress.scenarios.observed import Observed
 from duress.scenarios.settings import Settings
 from duress.scenarios.spec import Scenario
-
-World = Literal["procs", "sim"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,11 @@ import click
 from duress.engine import observer
 from duress.faults import planfile
 from duress.faults.bounds import USUAL_PLACES, Place
-from duress.faults.injectors.procs import refuse
 from duress.faults.plan import KINDS, Plan, PlanError
-from duress.scenarios.campaign import HARMFUL
+from duress.faults.worlds import Network, World, drawable, objection, refuse
 from duress.scenarios.canaries import Canary, canaries
 from duress.scenarios.settings import USUAL, Settings
 from duress.scenarios.spec import Scenario
-from duress.scenarios.work import World
 
 POINTS = frozenset(
     value
@@ -30,26 +28,36 @@ def parse_faults(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def chosen_plan(path: Path | None, workers: int, *, own_server: bool) -> Plan | None:
+def chosen_plan(
+    path: Path | None, workers: int, world: World, network: Network = "proxy", *, own_server: bool
+) -> Plan | None:
     """The plan in a file; the error names the file, the field, and what would be right."""
     if path is None:
         return None
     try:
         plan = planfile.load(path, workers=workers, points=POINTS)
-        refuse(plan, own_server=own_server)
+        refuse(plan, world, network, own_server=own_server)
     except PlanError as error:
         raise click.UsageError(str(error)) from error
     return plan
 
 
 def chosen_kinds(
-    scenario: Scenario, canary: Canary | None, wanted: str | None, *, own_server: bool
+    scenario: Scenario,
+    canary: Canary | None,
+    wanted: str | None,
+    world: World,
+    network: Network = "proxy",
+    *,
+    own_server: bool,
 ) -> Mapping[str, float]:
-    """Kind → weight. What would harm a user's own server is refused if it was asked for, else left out."""
+    """Kind → weight. What the world cannot do, or would harm a user's own server, is refused if it was asked for, else left
+    out.
+    """
     allowed = dict(scenario.faults)
     if wanted is None:
         drawn = canary.faults if canary is not None and canary.faults else allowed
-        return {kind: weight for kind, weight in drawn.items() if own_server or kind not in HARMFUL}
+        return {kind: drawn[kind] for kind in drawable(drawn, world, network, own_server=own_server)}
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     if names == ["none"]:
         return {}
@@ -62,11 +70,9 @@ def chosen_kinds(
             raise click.UsageError(
                 f"--faults: scenario {scenario.name} does not allow {name}; it allows {', '.join(allowed)}."
             )
-        if name in HARMFUL and not own_server:
-            raise click.UsageError(
-                f"--faults: {name} would take down the server that --dsn names, for everybody; leave it out, or run"
-                " without --dsn on a private server"
-            )
+        why = objection(name, world, network, own_server=own_server)
+        if why is not None:
+            raise click.UsageError(f"--faults: {why}")
     if not names:
         raise click.UsageError("--faults is empty; name kinds separated by commas, or none")
     return {name: allowed[name] for name in names}

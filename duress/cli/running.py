@@ -23,11 +23,12 @@ from duress.cli.choices import (
 )
 from duress.cli.document import document
 from duress.faults.postgres import ServerError
+from duress.faults.worlds import World
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
-from duress.scenarios.work import Work, World
+from duress.scenarios.work import Work
 
 LATER = ("docker",)
 OUT = Path(".duress")
@@ -134,7 +135,7 @@ def _order(reference: str, flags: Flags) -> Order:
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
-    plan = chosen_plan(flags.plan, settings.workers, own_server=flags.dsn is None)
+    plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
     out = _folder(flags.out, reference)
     canary = chosen_canary(reference, flags.canary)
     work = Work(
@@ -151,7 +152,7 @@ def _order(reference: str, flags: Flags) -> Order:
         work=work,
         seeds=[flags.seed] if flags.seed is not None else range(1, flags.seeds + 1),
         plan=plan,
-        kinds=chosen_kinds(scenario, canary, flags.faults, own_server=flags.dsn is None),
+        kinds=chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None),
         places=chosen_places(scenario, canary),
         out=out,
         jobs=flags.jobs,

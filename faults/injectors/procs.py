@@ -18,18 +18,17 @@ from duress.faults.injectors.workers import WorkerFaults
 from duress.faults.journal import Journal
 from duress.faults.observe import Observer
 from duress.faults.plan import (
-    OUTAGES,
     CrashBackend,
     Event,
     KillWorker,
     PauseWorker,
     Plan,
-    PlanError,
     RestartPostgres,
     StopWorker,
     TerminateBackend,
     kind,
 )
+from duress.faults.worlds import refuse
 
 
 class ProcsInjector:
@@ -72,7 +71,7 @@ class ProcsInjector:
         Time triggers wait a while for their victim, if it is away or the server does not answer. Raises PlanError for a
         fault that the target does not allow.
         """
-        refuse(Plan(events=(event,)), own_server=self._target.server is not None)
+        refuse(Plan(events=(event,)), "procs", own_server=self._target.server is not None)
         injection = Injection(event, worker)
         self._injections.append(injection)
         injection.begin(self._life(injection))
@@ -98,16 +97,5 @@ class ProcsInjector:
                 return self._on_server.crash(injection)
             case RestartPostgres() as fault:
                 return self._on_server.restart(injection, fault)
-
-
-def refuse(plan: Plan, *, own_server: bool) -> None:
-    """Raise PlanError, naming the events, if the plan has faults that would harm a server that is not ours."""
-    if not own_server:
-        objections = [
-            f"events[{index}].fault.kind is {kind(event.fault)!r}: it would take down your server for everybody; leave "
-            "it out, or run without --dsn on a private server that duress starts"
-            for index, event in enumerate(plan.events)
-            if isinstance(event.fault, OUTAGES)
-        ]
-        if objections:
-            raise PlanError(*objections)
+            case fault:
+                raise AssertionError(f"{kind(fault)} was let through, and nobody here does it")

@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 
 from duress.engine import Retry, current, sleep, step, transaction, workflow
 from duress.engine.errors import StepFailed, WorkflowCancelled, WorkflowDead, WorkflowFailed
+from duress.faults.contention import Contention
 from duress.scenarios import receiver
 from duress.scenarios.receiver import Answer, Request
 from duress.scenarios.spec import Scenario, World
@@ -199,9 +200,32 @@ payments: Final = Scenario(
         "kill-worker": 4.0,
         "pause-worker": 2.0,
         "stop-worker": 1.0,
+        "drop-connection": 1.0,
+        "refuse-connections": 1.0,
+        "partition": 2.0,
+        "slow-link": 1.0,
+        "cut-commit": 3.0,
+        "crash-at-commit": 1.0,
+        "lose-notify": 1.0,
         "terminate-backend": 2.0,
+        "cancel-statement": 1.0,
+        "statement-timeout": 1.0,
+        "lock-timeout": 1.0,
+        "deadlock": 1.0,
+        "serialization-failure": 1.0,
+        "idle-in-transaction-timeout": 1.0,
+        "read-only": 1.0,
+        "too-many-connections": 0.5,
         "crash-backend": 1.0,
+        "pause-postgres": 1.0,
         "restart-postgres": 1.0,
+        "kill-postmaster": 0.5,
+        "failover": 0.5,
+        "disk-full": 0.5,
+        "fsync-fails": 0.5,
+        "clock-skew": 1.0,
+        "clock-jump": 1.0,
+        "pooler": 0.5,
     },
     invariants=("W1", "W2", "W3", "S1", "S2", "S3", "S4", "S5", "S6", "F1", "F2", "F3", "D1", "L1"),
     places=(
@@ -223,5 +247,10 @@ payments: Final = Scenario(
             from ledger order by line
         """,
     },
+    contention=Contention(
+        rows="select from account order by id for update",
+        later="lock table ledger in share mode",
+        change="update account set balance = balance",
+    ),
     answer=gateway,
 )

@@ -15,6 +15,7 @@ from duress.faults.plan import (
     RestartPostgres,
     StopWorker,
     TerminateBackend,
+    kind,
 )
 from duress.scenarios.recorder import Recorder
 from duress.scenarios.sim.crew import SimCrew, Worker
@@ -56,6 +57,8 @@ class SimInjector:
                 return self._crash(injection)
             case RestartPostgres() as fault:
                 return self._restart(injection, fault)
+            case fault:
+                raise AssertionError(f"{kind(fault)} was let through, and nobody here does it")
 
     # Workers
 

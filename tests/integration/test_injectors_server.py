@@ -14,12 +14,13 @@ from injected_workers import Workers, held, now, struck
 
 from duress.faults.injectors import sessions
 from duress.faults.injectors.patience import Patience
-from duress.faults.injectors.procs import ProcsInjector, refuse
+from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.server import ServerFaults
 from duress.faults.journal import Journal
 from duress.faults.observe import Observer, ProcessWatch
 from duress.faults.plan import CrashBackend, KillWorker, Plan, PlanError, RestartPostgres, TerminateBackend
 from duress.faults.postgres import Server
+from duress.faults.worlds import refuse
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +261,9 @@ def test_a_users_own_server_is_not_taken_down(
     assert started(server) == before
     plan = Plan(events=(now(TerminateBackend()), now(fault)))
     with pytest.raises(PlanError, match=r"events\[1\]"):
-        refuse(plan, own_server=False)
-    refuse(plan, own_server=True)
-    refuse(Plan(events=(now(TerminateBackend()), now(KillWorker()))), own_server=False)
+        refuse(plan, "procs", own_server=False)
+    refuse(plan, "procs", own_server=True)
+    refuse(Plan(events=(now(TerminateBackend()), now(KillWorker()))), "procs", own_server=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,100 @@
+"""Which kinds of faults each world can do, and on which network. The one table: what is not in it is neither drawn nor done.
+
+A kind that was asked for by name, or stands in a plan, is refused by name; from kinds that are merely allowed a world draws
+those that it can do.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+from duress.faults.plan import KINDS, OUTAGES, Plan, PlanError, kind, kind_of
+
+World = Literal["sim", "procs", "docker"]
+Network = Literal["proxy", "toxiproxy"]  # between real workers and the server; a simulated world has its own
+
+# Places of the table: a world, or a world on one of its networks. `procs` and `docker` mean whatever the network is.
+_SIM, _PROCS, _PROXY, _TOXIPROXY, _DOCKER = "sim", "procs", "procs+proxy", "procs+toxiproxy", "docker"
+
+ABLE: Final[dict[str, tuple[str, ...]]] = {
+    "kill-worker": (_SIM, _PROCS),
+    "pause-worker": (_SIM, _PROCS),
+    "stop-worker": (_SIM, _PROCS),
+    "drop-connection": (),
+    "refuse-connections": (),
+    "partition": (),
+    "slow-link": (),
+    "cut-commit": (),
+    "crash-at-commit": (),
+    "lose-notify": (),
+    "terminate-backend": (_SIM, _PROCS),
+    "cancel-statement": (),
+    "statement-timeout": (),
+    "lock-timeout": (),
+    "deadlock": (),
+    "serialization-failure": (),
+    "idle-in-transaction-timeout": (),
+    "read-only": (),
+    "too-many-connections": (),
+    "crash-backend": (_SIM, _PROCS),
+    "pause-postgres": (),
+    "restart-postgres": (_SIM, _PROCS),
+    "kill-postmaster": (),
+    "failover": (),
+    "disk-full": (),
+    "fsync-fails": (),
+    "clock-skew": (),
+    "clock-jump": (),
+    "pooler": (),
+}
+# What would harm a server that is not ours, for everybody who uses it.
+HARMFUL: Final = frozenset(kind_of(fault) for fault in OUTAGES)
+
+
+def can(name: str, world: World, network: Network = "proxy") -> bool:
+    """Whether the world can do faults of this kind, on this network."""
+    return any(place in (world, f"{world}+{network}") for place in ABLE[name])
+
+
+def objection(name: str, world: World, network: Network = "proxy", *, own_server: bool = True) -> str | None:
+    """Why faults of this kind cannot be had there, and what to do; None if they can."""
+    if not can(name, world, network):
+        where = f"{world} with --network {network}" if can_elsewhere(name, world) else world
+        options = [_option(place) for place in ABLE[name]]
+        return f"{name} cannot be done in {where}; " + (f"use {' or '.join(options)}" if options else "leave it out")
+    if not own_server and name in HARMFUL:
+        return (
+            f"{name} would take down the server that --dsn names, for everybody; leave it out, or run without --dsn on a"
+            " private server that duress starts"
+        )
+    return None
+
+
+def can_elsewhere(name: str, world: World) -> bool:
+    """Whether the world can do it on some network."""
+    return any(place.partition("+")[0] == world for place in ABLE[name])
+
+
+def refuse(plan: Plan, world: World, network: Network = "proxy", *, own_server: bool = True) -> None:
+    """Raise PlanError, naming the events, if the plan has faults that cannot be had there."""
+    objections = list(_objections(plan, world, network, own_server))
+    if objections:
+        raise PlanError(*objections)
+
+
+def drawable(names: Iterable[str], world: World, network: Network = "proxy", *, own_server: bool = True) -> list[str]:
+    """Those of the kinds that can be had there, in the catalogue's order."""
+    wanted = set(names)
+    return [name for name in KINDS if name in wanted and objection(name, world, network, own_server=own_server) is None]
+
+
+def _objections(plan: Plan, world: World, network: Network, own_server: bool) -> Iterator[str]:
+    for index, event in enumerate(plan.events):
+        name = kind(event.fault)
+        why = objection(name, world, network, own_server=own_server)
+        if why is not None:
+            yield f"events[{index}].fault.kind is {name!r}: {why}"
+
+
+def _option(place: str) -> str:
+    world, _, network = place.partition("+")
+    return f"--world {world} --network {network}" if network else f"--world {world}"
