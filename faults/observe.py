@@ -28,10 +28,12 @@ class Sighting:
 
 
 class Observer:
-    """Looks until it sees. `clock` stamps sightings; `dsn` is for its own sessions; `log` is the server's, if ours."""
+    """Looks until it sees. `clock` stamps sightings; `dsn` is for its own sessions; `log` gives the log of the server of
+    the moment, if that is ours.
+    """
 
     def __init__(
-        self, *, clock: Callable[[], float], dsn: str, log: Path | None = None, interval: float = 0.002
+        self, *, clock: Callable[[], float], dsn: str, log: Callable[[], Path | None], interval: float = 0.002
     ) -> None:
         self.clock = clock
         self._dsn = dsn
@@ -54,7 +56,8 @@ class Observer:
 
     def log(self) -> "LogWatch | None":
         """The lines that the server writes from now on; None when its log is not ours to read."""
-        return None if self._log is None else LogWatch(self._log)
+        path = self._log()
+        return None if path is None else LogWatch(path)
 
     async def session_gone(self, pid: int, backend_start: object) -> str | None:
         """Whether the session has left pg_stat_activity; nothing is seen while the server does not answer."""
@@ -164,6 +167,32 @@ class LogWatch:
     def crashed(self) -> str | None:
         """The postmaster has ended all sessions, because one of them died."""
         return self._find(r"terminating any other active server processes")
+
+    def promoted(self) -> str | None:
+        """A standby has left recovery on a timeline of its own, and takes writes."""
+        if self._find(r"selected new timeline ID") is None:
+            return None
+        return self._find(r"database system is ready to accept connections")
+
+    def disk_full(self) -> str | None:
+        """Somebody could not write for want of space."""
+        return self._find(r"(ERROR|FATAL|PANIC):  .*No space left on device")
+
+    def refused(self) -> str | None:
+        """Somebody was told that there are too many sessions."""
+        return self._find(r"state=53300 .*(FATAL|ERROR):  .*")
+
+    def cancelled(self, pid: int) -> str | None:
+        """A statement of this backend was cancelled by somebody."""
+        return self._find(rf"\bpid={pid} .*canceling statement due to user request")
+
+    def deadlocked(self, pid: int) -> str | None:
+        """The transaction of this backend was ended to break a deadlock."""
+        return self._find(rf"\bpid={pid} .*deadlock detected")
+
+    def not_serializable(self, pid: int) -> str | None:
+        """The transaction of this backend came too late for its snapshot."""
+        return self._find(rf"\bpid={pid} .*could not serialize access")
 
     def _find(self, pattern: str) -> str | None:
         """What the first line that fits says, from the start of the watch on."""

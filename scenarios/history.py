@@ -6,7 +6,7 @@ since 1970. `Evidence` joins the history with the final state of the database an
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from duress.scenarios.receiver import Request
 
@@ -94,6 +94,15 @@ class FinalState:
 
 
 @dataclass(frozen=True, slots=True)
+class Survived:
+    """What the standby of a lost primary had, read before it took any writes. `at` is when the primary was lost."""
+
+    mode: Literal["sync", "async"]
+    at: float
+    state: FinalState
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that the checkers of one run may look at."""
 
@@ -103,3 +112,4 @@ class Evidence:
     clock_offset: float  # database clock (seconds since 1970) minus `at`
     lease: float  # seconds, as the workers were configured
     workers: int
+    survived: Survived | None = None  # None where there was no failover

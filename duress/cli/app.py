@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "run": ("duress.cli.running", "Run scenarios under faults, judge them, and write the report."),
     "list": ("duress.cli.listing", "List the scenarios, or the canaries of one."),
     "report": ("duress.cli.reporting", "Show a finished campaign, and write its report again."),
+    "doctor": ("duress.cli.doctor", "Say what works on this machine; --heal undoes what killed runs left behind."),
     "engine": ("duress.cli.engine", "Migrate the engine's schema; list, show and cancel workflows."),
 }
 

@@ -24,8 +24,8 @@ KEYS: Final = {
     "dsn": ("run", "engine"),
     "schema": ("engine",),
 }
-# Read elsewhere: where PostgreSQL's programs and files are, and who it runs as.
-FOREIGN: Final = ("DURESS_POSTGRES", "DURESS_POSTGRES_DIRECTORY", "DURESS_POSTGRES_USER")
+# Read elsewhere: where PostgreSQL's programs and files are, and who it runs as; what our own tests may not go without.
+FOREIGN: Final = ("DURESS_POSTGRES", "DURESS_POSTGRES_DIRECTORY", "DURESS_POSTGRES_USER", "DURESS_REQUIRE")
 
 
 def variable(key: str) -> str:

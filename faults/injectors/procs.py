@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from duress.faults.injectors.injection import Injection
+from duress.faults.injectors.outages import Outages
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.server import ServerFaults
 from duress.faults.injectors.sessions import Sessions
@@ -19,13 +20,18 @@ from duress.faults.journal import Journal
 from duress.faults.observe import Observer
 from duress.faults.plan import (
     CrashBackend,
+    DiskFull,
     Event,
+    Failover,
+    KillPostmaster,
     KillWorker,
+    PausePostgres,
     PauseWorker,
     Plan,
     RestartPostgres,
     StopWorker,
     TerminateBackend,
+    TooManyConnections,
     kind,
 )
 from duress.faults.worlds import refuse
@@ -42,12 +48,14 @@ class ProcsInjector:
         self, target: Target, *, clock: Callable[[], float], journal: Journal, patience: Patience | None = None
     ) -> None:
         patience = patience or Patience()
-        server = target.server
-        observer = Observer(clock=clock, dsn=target.dsn, log=server.log_path if server else None)
+        observer = Observer(
+            clock=clock, dsn=target.dsn, log=lambda: None if target.server is None else target.server.log_path
+        )
         self._target = target
         self._on_workers = WorkerFaults(target, observer, journal, patience)
         self._sessions = Sessions(target.dsn)
         self._on_server = ServerFaults(target, observer, self._sessions, patience)
+        self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
         self._injections: list[Injection] = []
 
     async def __aenter__(self) -> Self:
@@ -97,5 +105,15 @@ class ProcsInjector:
                 return self._on_server.crash(injection)
             case RestartPostgres() as fault:
                 return self._on_server.restart(injection, fault)
+            case PausePostgres() as fault:
+                return self._outages.pause(injection, fault)
+            case KillPostmaster() as fault:
+                return self._outages.kill_postmaster(injection, fault)
+            case Failover() as fault:
+                return self._outages.fail_over(injection, fault)
+            case DiskFull() as fault:
+                return self._outages.fill_disk(injection, fault)
+            case TooManyConnections() as fault:
+                return self._outages.take_connections(injection, fault)
             case fault:
                 raise AssertionError(f"{kind(fault)} was let through, and nobody here does it")

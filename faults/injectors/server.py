@@ -25,7 +25,7 @@ class ServerFaults:
         self._observer = observer
         self._sessions = sessions
         self._patience = patience
-        self._outage = asyncio.Lock()  # one at a time: a restart in the middle of crash recovery is another fault
+        self.outage = asyncio.Lock()  # one at a time: a restart in the middle of crash recovery is another fault
 
     async def terminate(self, injection: Injection) -> None:
         """pg_terminate_backend; nothing to undo, the worker has to open another session."""
@@ -79,7 +79,7 @@ class ServerFaults:
 
     async def crash(self, injection: Injection) -> None:
         """SIGKILL to one backend: the postmaster ends all sessions and the server goes through crash recovery."""
-        async with self._outage:
+        async with self.outage:
             while True:
                 pid = await self._backend(injection)
                 log = self._observer.log()
@@ -96,13 +96,13 @@ class ServerFaults:
                         injection.missed(f"the server did not notice the end of backend {pid}")
                         return
             injection.took_effect(sighting)
-            injection.was_healed(await self._back(log))
+            injection.was_healed(await self.back(log))
 
     async def restart(self, injection: Injection, fault: RestartPostgres) -> None:
         """Stop the server, leave it away for a while, start it. heal() cannot shorten its absence."""
         server = self._target.server
         assert server is not None, "refused before"
-        async with self._outage:
+        async with self.outage:
             before = await self._observer.server_started()
             log = self._observer.log()
             watch = ProcessWatch(server.postmaster_pid)
@@ -117,7 +117,7 @@ class ServerFaults:
             if sighting is None:
                 injection.missed(f"postmaster {watch.pid} was not seen to end")
                 return
-            injection.was_healed(await self._back(log, other_than=before))
+            injection.was_healed(await self.back(log, other_than=before))
 
     async def _backend(self, injection: Injection) -> int | None:
         """A backend of the worker, or of another one: which of them dies makes no difference to the server."""
@@ -141,7 +141,7 @@ class ServerFaults:
             return f"\nPPid:\t{self._target.server.postmaster_pid}\n" in status
         return False
 
-    async def _back(self, log: LogWatch | None, other_than: float | None = None) -> Sighting:
+    async def back(self, log: LogWatch | None, other_than: float | None = None) -> Sighting:
         """The server says that it is ready, and answers; after a restart, as another postmaster."""
         assert log is not None, "our own server's log can be read"
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from duress.faults.contention import Contention
     from duress.faults.postgres import Server
+    from duress.faults.postgres.pair import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,20 @@ class Target(Protocol):
     @property
     def server(self) -> "Server | None":
         """The server when it is ours; None for a user's own, which no fault may harm."""
+        ...
+
+    @property
+    def pair(self) -> "Pair | None":
+        """The server with its standby, where there is one; `server` is then whichever of the two takes writes."""
+        ...
+
+    @property
+    def contention(self) -> "Contention | None":
+        """How a stranger gets in the way of the workers' transactions; None where that is not known."""
+        ...
+
+    async def primary_lost(self) -> None:
+        """Called in a failover, when the primary is lost for good and the standby has not been promoted yet."""
         ...
 
     def process(self, worker: int) -> WorkerProcess | None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.target import Target, WorkerProcess
-from duress.faults.journal import Journal, group
+from duress.faults.journal import Journal
 from duress.faults.observe import Observer, ProcessWatch, Sighting
 from duress.faults.plan import AtPoint, KillWorker, PauseWorker, StopWorker, describe
+from duress.faults.undo import Resume, group
 
 POLL = 0.01  # seconds between two looks for a victim
 
@@ -50,7 +51,7 @@ class WorkerFaults:
             return
         watch = ProcessWatch(victim.pid)
         members = group(victim.pgid)
-        entry = self._journal.record("SIGCONT", members, describe(injection.event))
+        entry = self._journal.record(Resume(members), describe(injection.event))
         try:
             if not self._strike(injection, lambda: os.killpg(victim.pgid, signal.SIGSTOP)):
                 return

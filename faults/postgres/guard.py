@@ -106,6 +106,7 @@ class Guard:
         deadline = time.monotonic() + REMOVE_S
         while any(folder.exists() for folder in self._folders) and time.monotonic() < deadline:
             for folder in self._folders:
+                guardian.unmount(os.fspath(folder / "data"))
                 shutil.rmtree(folder, ignore_errors=True)
             time.sleep(0.02)
 

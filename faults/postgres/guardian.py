@@ -31,6 +31,7 @@ QUIT_S: Final = 0.4  # how long the postmaster may take to end in order, which a
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 IPC_RMID: Final = 0
+MNT_DETACH: Final = 2
 SEGMENT_PREFIX: Final = "/dev/shm/PostgreSQL."
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -222,6 +223,7 @@ class Guardian:
         """Remove the folders, and the shared memory of a postmaster that could not do it."""
         for folder in self.folders:
             free_shared_memory(os.path.join(folder, "data", "postmaster.pid"))
+            unmount(os.path.join(folder, "data"))
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -263,6 +265,11 @@ def free_shared_memory(pid_file: str) -> None:
     except (OSError, IndexError, ValueError):
         return
     libc.shmctl(segment, IPC_RMID, None)
+
+
+def unmount(folder: str) -> None:
+    """Take away a file system that was mounted there, if there is one: a server's data may lie on a small disk."""
+    libc.umount2(os.fsencode(folder), MNT_DETACH)
 
 
 def main() -> NoReturn:

@@ -13,7 +13,7 @@ from signal import SIGKILL
 
 from duress.faults.postgres.account import Account
 from duress.faults.postgres.errors import NoPlace
-from duress.faults.postgres.guardian import FOLDER_PREFIX, LOCK_NAME, free_shared_memory
+from duress.faults.postgres.guardian import FOLDER_PREFIX, LOCK_NAME, free_shared_memory, unmount
 
 DIRECTORY_VARIABLE = "DURESS_POSTGRES_DIRECTORY"
 MEMORY = Path("/dev/shm")
@@ -68,6 +68,7 @@ def remove_leftovers() -> list[Path]:
             if _is_left_over(folder):
                 _kill_what_works_in(folder)
                 free_shared_memory(os.fspath(folder / "data" / "postmaster.pid"))
+                unmount(os.fspath(folder / "data"))
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
     return removed

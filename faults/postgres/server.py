@@ -1,9 +1,11 @@
 """A private PostgreSQL: ours to clone databases in, to stop, crash and restart; gone when we are, however we die."""
 
+import contextlib
 import os
 import random
 import secrets
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from duress.faults.postgres import disk
 from duress.faults.postgres.account import Account, account_to_drop_to
 from duress.faults.postgres.binaries import SERVER_PROGRAMS, Binaries, find_binaries
 from duress.faults.postgres.errors import NoPlace, PortInUse, ServerError
@@ -27,10 +30,12 @@ from duress.faults.postgres.place import (
     remove_leftovers,
 )
 from duress.faults.postgres.settings import WAL_SEGMENT_MB, as_configuration, default_settings, needed_bytes
+from duress.faults.undo import children
 
 StopMode = Literal["fast", "immediate", "smart"]
 
 USER: Final = "duress"
+STANDBY: Final = "duress_standby"  # the application_name of a standby's session on its primary
 STOP_SIGNALS: Final = {"fast": SIGINT, "immediate": SIGQUIT, "smart": SIGTERM}
 # Below the range that the kernel takes ports of outgoing connections from, so that ours is still free at a restart.
 PORTS: Final = range(15432, 32000)
@@ -50,7 +55,15 @@ class Server:
     """
 
     def __init__(
-        self, guard: Guard, binaries: Binaries, account: Account | None, *, base: Path, fsync: bool, port: int | None
+        self,
+        guard: Guard,
+        binaries: Binaries,
+        account: Account | None,
+        *,
+        base: Path,
+        fsync: bool,
+        port: int | None,
+        small_disk: bool = False,
     ) -> None:
         """Lay out the folder; `start` is how to get a Server."""
         self._guard = guard
@@ -67,6 +80,9 @@ class Server:
         for folder in (self.data_directory, self.socket_directory):
             folder.mkdir(mode=0o700)
             self.give(folder)
+        self.small_disk = small_disk
+        if small_disk:
+            disk.mount(self.data_directory, account)
         self.fsync = fsync
         self.port = port or 0
         self.version = 0
@@ -85,13 +101,17 @@ class Server:
         directory: Path | None = None,
         port: int | None = None,
         furnish: "Callable[[Server], Mapping[str, str]] | None" = None,
+        copy_of: "Server | None" = None,
+        replicate_over: int = 0,
+        small_disk: bool = False,
     ) -> "Server":
         """Make a new cluster and start it, in some 0.7 s.
 
         Without `fsync` its files lie in memory-backed storage where that has room. `directory` is where its folder is
         made instead, `port` is taken instead of a free one. `furnish` may put files into the server's folder before it
-        starts, and returns what to add to its environment. Raises ServerError: BinariesNotFound, NoPlace, PortInUse,
-        CannotDropRoot, or with the end of the server's log.
+        starts, and returns what to add to its environment. With `copy_of` it is a standby of that server, which it reaches
+        at the port `replicate_over`; with `small_disk` its data lies on a file system of its own. Raises ServerError:
+        BinariesNotFound, NoPlace, PortInUse, CannotDropRoot, or with the end of the server's log.
         """
         binaries = binaries or find_binaries()
         account = account_to_drop_to()
@@ -99,8 +119,11 @@ class Server:
         base = choose_base(needed_bytes(fsync), account, memory=not fsync, directory=directory)
         guard = Guard()
         try:
-            server = cls(guard, binaries, account, base=base, fsync=fsync, port=port)
-            server._initialise({**default_settings(binaries, fsync), **(settings or {})})
+            server = cls(guard, binaries, account, base=base, fsync=fsync, port=port, small_disk=small_disk)
+            if copy_of:
+                server._copy(copy_of, replicate_over)
+            else:
+                server._initialise({**default_settings(binaries, fsync), **(settings or {})})
             if furnish:
                 server._environment = {**ENVIRONMENT, **furnish(server)}
             server._launch()
@@ -162,6 +185,18 @@ class Server:
         if told and self._guard.wait(self.postmaster_pid, timeout) is None:
             raise ServerError(f"PostgreSQL (pid {self.postmaster_pid}) did not stop ({mode}) in {timeout:g} s")
         self._guard.settle(ORPHANS_S)
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster and to all its children at once, as when their host is lost."""
+        family = [child.pid for child in children(self.postmaster_pid)]
+        for pid in (self.postmaster_pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
+        self._guard.settle(0.0)
+
+    def running(self) -> bool:
+        """Whether the postmaster has not ended."""
+        return self._guard.wait(self.postmaster_pid, 0.0) is None
 
     def crash(self) -> None:
         """Make all of the server's processes quit at once (SIGQUIT), with no checkpoint: the next start recovers."""
@@ -265,11 +300,39 @@ class Server:
         with (self.data_directory / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write(as_configuration(settings))
 
+    def _copy(self, primary: "Server", port: int) -> None:
+        """Take a base backup of a running server, and follow it."""
+        program = primary.binaries.program("pg_basebackup")
+        done = subprocess.run(
+            [
+                *(program, "-D", self.data_directory, "-d", primary.dsn()),
+                "--checkpoint=fast",
+                "--no-sync",
+                "-X",
+                "stream",
+            ],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ServerError(f"pg_basebackup ended with status {done.returncode}: {done.stderr.strip()}")
+        self._password = primary._password
+        followed = f"host=127.0.0.1 port={port} user={USER} password={self._password} application_name={STANDBY}"
+        (self.data_directory / "standby.signal").touch()
+        with (self.data_directory / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(as_configuration({"primary_conninfo": followed}))
+        for folder, _, names in os.walk(self.data_directory):
+            self.give(Path(folder))
+            for name in names:
+                self.give(Path(folder, name))
+
     def _launch(self) -> None:
         """Start the postmaster, on another port when the one we picked is taken, and wait until it answers."""
         for _ in range(PORT_ATTEMPTS):
             self.port = self.port or random.choice(PORTS)
-            logged = self.log_path.stat().st_size
+            logged = self.log_path.stat().st_size if self.log_path.exists() else 0
             self.postmaster_pid = self._guard.start(
                 [
                     *(self._programs.program("postgres"), "-D", self.data_directory),

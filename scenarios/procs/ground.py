@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from duress.faults.plan import Plan
-from duress.faults.postgres import Server, read_log
+from duress.faults.postgres import read_log
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs import world
 from duress.scenarios.procs.births import Nursery, open_nursery
 from duress.scenarios.procs.database import Databases
+from duress.scenarios.procs.servers import Servers, needs_own, open_servers
 from duress.scenarios.work import Work, furnish
 
 # How PostgreSQL says that a session ended otherwise than by its client's goodbye; see duress.faults.postgres.log.
@@ -31,12 +34,14 @@ class ProcsGround:
         databases: Databases,
         template: str,
         nursery: Nursery,
-        server: Server | None,
+        servers: Servers | None,
         postgres: str,
     ) -> None:
         self.postgres = postgres
-        self._server = server
+        self._work = work
+        self._servers = servers
         self._databases = databases
+        self._lost: Counter[int] = Counter()  # in runs that had servers of their own
         self._shared = world.Shared(
             scenario=work.scenario,
             options=work.options,
@@ -44,43 +49,51 @@ class ProcsGround:
             nursery=nursery,
             databases=databases,
             template=template,
-            server=server,
+            servers=servers,
             logs=work.logs,
         )
 
     async def observe(self, seed: int, plan: Plan) -> Observed:
         """One run."""
-        return await world.observe(self._shared, seed, plan)
+        if not needs_own(plan):
+            return await world.observe(self._shared, seed, plan)
+        async with open_servers(plan) as servers:
+            databases = Databases.on(servers.dsn)
+            async with databases.template(partial(build, self._work)) as template:
+                shared = replace(self._shared, databases=databases, template=template, servers=servers)
+                observed = await world.observe(shared, seed, plan)
+            logs = [servers.first.log_path] if servers.pair is None else list(servers.pair.log_paths)
+            self._lost[seed] = sum([len(await asyncio.to_thread(lost_sessions, log)) for log in logs])
+            return observed
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
         """Seed → sessions of workers that PostgreSQL's log shows as lost within an open transaction.
 
         Empty if the log is not ours to read.
         """
-        if self._server is None:
+        if self._servers is None:
             return {}
-        lost = Counter(database for database, _ in await asyncio.to_thread(lost_sessions, self._server.log_path))
+        lost = Counter(database for database, _ in await asyncio.to_thread(lost_sessions, self._servers.first.log_path))
         prefix = self._databases.prefix + "_seed_"
-        return {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
+        shared = {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
+        return {**shared, **self._lost}
+
+
+async def build(work: Work, dsn: str) -> None:
+    """Make what a template has."""
+    await furnish(dsn, work.scenario, work.canary, work.settings.schema)
 
 
 @contextlib.asynccontextmanager
 async def open_procs_ground(work: Work) -> AsyncIterator[ProcsGround]:
     """Start a server, or go to the user's; raises ServerError or DatabaseUnusable."""
     async with contextlib.AsyncExitStack() as stack:
-        server = None
-        if work.dsn is None:
-            server = await asyncio.to_thread(Server.start)
-            stack.push_async_callback(asyncio.to_thread, server.close)
-        databases = Databases.on(server.dsn() if server else str(work.dsn))
+        servers = None if work.dsn is not None else await stack.enter_async_context(open_servers(Plan()))
+        databases = Databases.on(servers.dsn if servers else str(work.dsn))
         postgres = await databases.check()
-
-        async def build(dsn: str) -> None:
-            await furnish(dsn, work.scenario, work.canary, work.settings.schema)
-
-        template = await stack.enter_async_context(databases.template(build))
+        template = await stack.enter_async_context(databases.template(partial(build, work)))
         nursery = await stack.enter_async_context(open_nursery(work.reference, work.canary))
-        yield ProcsGround(work, databases, template, nursery, server, postgres)
+        yield ProcsGround(work, databases, template, nursery, servers, postgres)
 
 
 def lost_sessions(log: Path) -> set[tuple[str, int]]:

@@ -12,13 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psycopg import OperationalError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from duress.engine import Engine
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.target import WorkerProcess
 from duress.faults.journal import Journal
 from duress.faults.plan import Plan
 from duress.scenarios import course, final
-from duress.scenarios.history import Evidence
+from duress.scenarios.history import Evidence, FinalState, Survived
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs import database
 from duress.scenarios.procs.births import Nursery
@@ -33,6 +36,8 @@ from duress.scenarios.strikes import Strikes
 
 if TYPE_CHECKING:
     from duress.faults.postgres import Server
+    from duress.faults.postgres.pair import Pair
+    from duress.scenarios.procs.servers import Servers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +50,41 @@ class Shared:
     nursery: Nursery
     databases: Databases
     template: str
-    server: "Server | None"  # None: a user's own
+    servers: "Servers | None"  # None: a user's own
     logs: Path
 
 
 class RunTarget:
     """What the injectors see of a run."""
 
-    def __init__(self, dsn: str, server: "Server | None") -> None:
+    def __init__(self, dsn: str, shared: Shared, recorder: Recorder) -> None:
         self.dsn = dsn
-        self.server = server
+        self.contention = shared.scenario.contention
         self.crew: Crew | None = None
+        self.survived: Survived | None = None
+        self._shared = shared
+        self._recorder = recorder
+
+    @property
+    def server(self) -> "Server | None":
+        return None if self._shared.servers is None else self._shared.servers.server
+
+    @property
+    def pair(self) -> "Pair | None":
+        return None if self._shared.servers is None else self._shared.servers.pair
+
+    async def primary_lost(self) -> None:
+        """Keep what the standby has, before anybody writes there."""
+        pair = self.pair
+        assert pair is not None
+        at = self._recorder.now()
+        name = str(conninfo_to_dict(self.dsn)["dbname"])
+        try:
+            async with database.connect(pair.standby.dsn(name)) as connection:
+                state = await final.read_final_state(connection, self._shared.settings.schema, {})
+        except OperationalError:  # so young that the standby has not heard of the database
+            state = FinalState((), (), ())
+        self.survived = Survived(pair.mode, at, state)
 
     def process(self, worker: int) -> WorkerProcess | None:
         assert self.crew is not None
@@ -83,7 +112,7 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
         )
         await stack.enter_async_context(receiver)
         orders = _orders(shared, dsn, receiver.address)
-        target = RunTarget(dsn, shared.server)
+        target = RunTarget(dsn, shared, recorder)
         crew = target.crew = Crew(
             orders, strikes.triggers.armed_for, strikes.held, recorder, logs, shared.nursery.spawn
         )
@@ -107,6 +136,7 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
         clock_offset=offset,
         lease=settings.lease,
         workers=settings.workers,
+        survived=target.survived,
     )
     return Observed(
         evidence=evidence,
@@ -117,5 +147,15 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
 
 
 def _orders(shared: Shared, dsn: str, receiver: str) -> Callable[[int], Orders]:
+    """Behind a pair, every other worker leaves it to libpq to find the server that takes writes; the others come to a
+    standby as well, which is read-only until it is promoted.
+    """
     settings = shared.settings
-    return lambda number: Orders(dsn=dsn, name=f"worker-{number}", settings=settings, receiver=receiver, armed=())
+    pair = shared.servers is not None and shared.servers.pair is not None
+
+    def dsn_of(number: int) -> str:
+        return make_conninfo(dsn, target_session_attrs="any") if pair and number % 2 else dsn
+
+    return lambda number: Orders(
+        dsn=dsn_of(number), name=f"worker-{number}", settings=settings, receiver=receiver, armed=()
+    )

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from injected_workers import state
 
-from duress.faults.journal import Journal, ProcessId, group, heal_leftovers, identify
+from duress.faults.journal import Journal, heal_leftovers
+from duress.faults.undo import End, ProcessId, Resume, Run, group, identify
 
 HARNESS = """
 import asyncio, sys, time
@@ -102,7 +103,7 @@ def test_a_harness_is_known_by_its_start_time(
 
 def left_behind(folder: Path, process: ProcessId) -> Path:
     """The journal of a harness that is gone and had stopped `process`."""
-    Journal(folder).record("SIGCONT", (process,), "pause worker 0")
+    Journal(folder).record(Resume((process,)), "pause worker 0")
     [path] = folder.iterdir()
     edit(path, harness={"pid": 2**22 + 1, "start_time": 1})
     return path
@@ -138,14 +139,14 @@ def test_what_is_undone_is_crossed_out_and_an_empty_journal_goes(tmp_path: Path)
     me = identify(os.getpid())
     assert me is not None
     journal = Journal(tmp_path)
-    first, second = (journal.record("SIGCONT", (me,), why) for why in ("one", "two"))
+    first, second = (journal.record(Resume((me,)), why) for why in ("one", "two"))
     journal.done(first)
     [path] = tmp_path.iterdir()
     edit(path, harness={"pid": 2**22 + 1, "start_time": 1})
     [said] = heal_leftovers(tmp_path)
     assert "two" in said
     journal = Journal(tmp_path)
-    journal.done(journal.record("SIGCONT", (me,), "three"))
+    journal.done(journal.record(Resume((me,)), "three"))
     assert list(tmp_path.iterdir()) == []
     journal.done(second)
 
@@ -167,9 +168,36 @@ def test_journals_of_one_process_do_not_mix(tmp_path: Path) -> None:
     me = identify(os.getpid())
     assert me is not None
     one, two = Journal(tmp_path), Journal(tmp_path)
-    entries = one.record("SIGCONT", (me,), "one"), two.record("SIGCONT", (me,), "two")
+    entries = one.record(Resume((me,)), "one"), two.record(Resume((me,)), "two")
     assert len(list(tmp_path.iterdir())) == 2
     one.done(entries[0])
     assert len(list(tmp_path.iterdir())) == 1
     two.done(entries[1])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_served_the_harness_is_ended(victim: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    one = identify(victim.pid)
+    assert one is not None
+    other = ProcessId(pid=os.getpid(), start_time=1)
+    Journal(tmp_path).record(End((one, other)), "pooler")
+    [path] = tmp_path.iterdir()
+    edit(path, harness={"pid": 2**22 + 1, "start_time": 1})
+    assert heal_leftovers(tmp_path) == [
+        f"ended process {victim.pid}, which a harness that is gone had started (pooler)"
+    ]
+    assert victim.wait() == -signal.SIGKILL
+
+
+def test_what_could_not_be_undone_is_said_and_kept(tmp_path: Path) -> None:
+    """A journal is a file: only the programs that take back rules of the kernel are run from it."""
+    touched = tmp_path / "touched"
+    for argv in (("touch", str(touched)), ("ip", "no-such-object")):
+        folder = tmp_path / argv[0]
+        Journal(folder).record(Run(argv), "partition worker 1")
+        [path] = folder.iterdir()
+        edit(path, harness={"pid": 2**22 + 1, "start_time": 1})
+        [said] = heal_leftovers(folder)
+        assert "is kept" in said and " ".join(argv) in said and "partition worker 1" in said
+        assert path.exists()
+    assert not touched.exists()

