@@ -6,7 +6,7 @@ whole, each after it was judged.
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from duress.faults.proxy.exchange import Answer, Exchange
 from duress.faults.proxy.leg import Leg, reset

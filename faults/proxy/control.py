@@ -35,6 +35,7 @@ class Proxy:
 
     def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
         self.pid = process.pid
+        self._folder = Path.cwd()
         self._writer = writer
         self._number = 0
         self._replies: dict[int, asyncio.Future[int]] = {}
@@ -92,14 +93,12 @@ class Proxy:
 
     async def drop(self, worker: int, ending: Ending = "rst", connection: int | None = None) -> int:
         """End all connections of the worker, or one; returns how many there were."""
-        return await self._order(
-            orders.DropConnections(number=0, worker=worker, ending=ending, connection=connection)
-        )
+        return await self._order(orders.DropConnections(number=0, worker=worker, ending=ending, connection=connection))
 
     async def save_log(self, path: Path, worker: int | None = None) -> int:
         """Write the messages that have passed as JSON lines; returns how many."""
         whose = -1 if worker is None else worker
-        return await self._order(orders.SaveLog(number=0, worker=whose, path=str(path.absolute())))
+        return await self._order(orders.SaveLog(number=0, worker=whose, path=str(self._folder / path)))
 
     async def _order(self, order: AnyOrder) -> int:
         if self._gone:
@@ -112,12 +111,13 @@ class Proxy:
 
     async def hear(self, reader: asyncio.StreamReader) -> None:
         """Hear the proxy until it ends."""
-        while (line := await reader.readline()).endswith(b"\n"):
-            told = _decode(line)
-            if isinstance(told, Fired):
-                self._fired.setdefault(told.rule, asyncio.Queue()).put_nowait(told)
-            else:
-                self._settle(told)
+        with contextlib.suppress(OSError):  # it ended while we spoke
+            while (line := await reader.readline()).endswith(b"\n"):
+                told = _decode(line)
+                if isinstance(told, Fired):
+                    self._fired.setdefault(told.rule, asyncio.Queue()).put_nowait(told)
+                else:
+                    self._settle(told)
         self._gone = True
         for number in list(self._replies):
             self._settle(Reply(number=number, error="it has ended"))

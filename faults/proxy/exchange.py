@@ -14,8 +14,14 @@ from duress.faults.proxy.statements import ENDING, Statement, statements
 _QUERY, _PARSE, _BIND, _DESCRIBE, _EXECUTE, _CLOSE, _SYNC, _FLUSH, _CALL = b"QPBDECSHF"
 _COPY_DONE, _COPY_FAIL = b"cf"
 _READY, _COMPLETE, _ERROR, _NOTICE, _NOTIFICATION, _PARAMETER = b"ZCENAS"
-_ROW_DESCRIPTION, _NO_DATA, _EMPTY, _SUSPENDED, _COPY_IN, _COPY_BOTH = b"TnIsGW"
-_SIMPLE_ANSWER: Final = {ord("1"): _PARSE, ord("2"): _BIND, ord("3"): _CLOSE}
+_EMPTY, _SUSPENDED, _COPY_IN, _COPY_BOTH = b"IsGW"
+_ANSWERS: Final = {
+    ord("1"): _PARSE,
+    ord("2"): _BIND,
+    ord("3"): _CLOSE,
+    ord("T"): _DESCRIBE,
+    ord("n"): _DESCRIBE,
+}
 _NO_REPLY: Final = frozenset(b"dHXp")
 _AT_ANY_TIME: Final = frozenset((_NOTICE, _NOTIFICATION, _PARAMETER))
 _ENDS_CYCLE: Final = frozenset((_QUERY, _SYNC, _CALL, 0))  # what a ReadyForQuery answers; 0: the startup
@@ -157,9 +163,7 @@ class Exchange:
             return self._complete(request, kind, body)
         if kind in (_COPY_IN, _COPY_BOTH):
             self._copy_begins()
-        elif request.kind == _DESCRIBE and kind in (_ROW_DESCRIPTION, _NO_DATA):
-            self._owed.popleft()
-        elif _SIMPLE_ANSWER.get(kind) == request.kind:
+        elif _ANSWERS.get(kind) == request.kind:
             self._owed.popleft()
         return Answer(request)
 

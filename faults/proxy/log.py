@@ -27,7 +27,7 @@ class MessageLog:
         if sql:
             word = _WORD.match(sql)
             note = sql.decode("utf-8", "replace") if self._values else word[1].decode().lower() if word else ""
-        self._entries.append((at, worker, connection, "to-server", piece.kind, piece.size, piece.count, note))
+        self._entries.append((at, worker, connection, "to-server", piece.kind, piece.size, piece.messages, note))
 
     def reply(self, at: float, worker: int, connection: int, piece: Piece) -> None:
         """A message to the worker."""
@@ -36,7 +36,7 @@ class MessageLog:
             note = body.rstrip(b"\0").decode("latin-1")
         elif piece.kind == _ERROR:
             note = next((field[1:].decode() for field in body.split(b"\0") if field[:1] == b"C"), "")
-        self._entries.append((at, worker, connection, "to-worker", piece.kind, piece.size, piece.count, note))
+        self._entries.append((at, worker, connection, "to-worker", piece.kind, piece.size, piece.messages, note))
 
     def save(self, path: Path, worker: int | None = None) -> int:
         """Write the entries (of one worker, or all) as JSON lines; returns how many."""

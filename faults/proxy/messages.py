@@ -99,7 +99,7 @@ class Piece(NamedTuple):
     data: bytes  # without what has been passed on already
     body: bytes | None
     size: int
-    count: int = 1
+    messages: int = 1
 
 
 class Reader:

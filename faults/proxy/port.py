@@ -39,12 +39,17 @@ class Port:
 
     def listen(self, port: int) -> int:
         """Open the port (0: any that is free) and return it. Raises OSError."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.setblocking(False)
-        self._socket.bind(("127.0.0.1", port))
+        with socket.socket() as finder:
+            for one in (finder, self._socket):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if port == 0:
+                finder.bind(("127.0.0.1", 0))
+                port = finder.getsockname()[1]
+            # By its number: a socket that was given any keeps it only as long as it listens.
+            self._socket.bind(("127.0.0.1", port))
         self.refuse(on=False)
-        number: int = self._socket.getsockname()[1]
-        return number
+        return port
 
     def refuse(self, *, on: bool) -> None:
         """Whether connecting is refused. The port stays ours: a closed socket keeps the number that it was bound to."""

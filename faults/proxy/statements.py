@@ -23,11 +23,10 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_PLAIN: Final = re.compile(rb"\s*([A-Za-z]+)[^;'\"$]*;?\s*\Z")  # one statement without anything to mistake
+_PLAIN: Final = re.compile(rb"\s*[A-Za-z][^;'\"$/-]*;?\s*\Z")  # one statement without anything to mistake
 _WORD: Final = re.compile(rb"[A-Za-z_]+")
-_WRITES: Final = frozenset(
-    "insert update delete merge create alter drop truncate comment grant revoke reindex cluster refresh call do".split()
-)
+_DEFINES: Final = ("create", "alter", "drop", "truncate", "comment", "grant", "revoke", "reindex", "cluster", "refresh")
+_WRITES: Final = frozenset({"insert", "update", "delete", "merge", "call", "do", *_DEFINES})
 _CHANGES: Final = frozenset({"insert", "update", "delete", "merge", "into"})
 
 
@@ -43,15 +42,9 @@ class Statement:
 @lru_cache(maxsize=4096)
 def statements(sql: bytes) -> tuple[Statement, ...]:
     """The statements of a query string, in order; empty ones are left out."""
-    if (plain := _PLAIN.match(sql)) is not None:
+    if _PLAIN.match(sql) is not None:
         return (_statement([word.decode().lower() for word in _WORD.findall(sql)]),)
     return tuple(_statement(words) for words in _split(sql))
-
-
-def first_word(sql: bytes) -> str:
-    """How a query begins, in lower case, for a log that tells no values."""
-    words = next(iter(_split(sql[:200])), [])
-    return words[0] if words else ""
 
 
 def _split(sql: bytes) -> list[list[str]]:
