@@ -26,7 +26,7 @@ from .errors import (
 from .link import Connector, backoff, close
 from .migrations import Migration, check, check_schema_name, migrate
 from .observer import Observer
-from .outcomes import Outcomes
+from .outcomes import Outcomes, Vanished
 from .runtime import WorkerOptions, log
 from .store import Start, Store
 from .worker import Worker
@@ -52,11 +52,11 @@ class Handle(Generic[R]):
         """What the workflow returned, once that is durable.
 
         Raises WorkflowFailed, WorkflowCancelled or WorkflowDead as it ended, WorkflowUnfinished after `timeout` seconds,
-        WorkflowNotFound if no workflow has this id.
+        WorkflowNotFound if no workflow has this id, or none any more: an asynchronous standby may lack an accepted one.
         """
         try:
             async with asyncio.timeout(timeout):
-                status, outcome = await self._engine._outcome(await self.number())
+                status, outcome = await self._engine._outcome(await self.number(), self.id)
         except TimeoutError:
             raise WorkflowUnfinished(f"workflow {self.id!r} did not end within {timeout} s; it goes on") from None
         digest = hashlib.sha256((outcome or "").encode()).hexdigest()[:16]
@@ -113,11 +113,11 @@ class Engine:
         self._connector = connector
         self._store = Store(connector, schema, self._entropy, writers=1, deadline=lambda: 15.0)
         self._outcomes = Outcomes(self._store, connector, schema, self._entropy, lambda: bool(self._workers))
+        self._checking = asyncio.Lock()
         self._checked = False
 
     async def __aenter__(self) -> Self:
-        conn = await self._connect()
-        await close(conn)
+        self._connector.spare = await self._connect()
         return self
 
     async def __aexit__(
@@ -127,14 +127,18 @@ class Engine:
             worker.stop()
         await self._outcomes.close()
         await self._store.close()
+        await self._connector.close()
 
     async def migrate(self, *, running_role: str | None = None) -> list[Migration]:
         """Install or upgrade the schema; returns the migrations applied now. See `duress engine migrate`."""
         conn = await self._connect()
         try:
-            return await migrate(conn, self.schema, running_role=running_role)
-        finally:
+            applied = await migrate(conn, self.schema, running_role=running_role)
+        except BaseException:
             await close(conn)
+            raise
+        self._connector.spare = conn
+        return applied
 
     # Clients
 
@@ -232,8 +236,10 @@ class Engine:
             **more,
         )
         await self._check_patiently()
+        joining = Connector(self.dsn, "duress:joining")
+        joining.spare, self._connector.spare = self._connector.spare, None
         worker = Worker(
-            self.dsn,
+            joining,
             self.schema,
             self._registry,
             self._values,
@@ -255,8 +261,15 @@ class Engine:
 
     # For handles
 
-    async def _outcome(self, number: int) -> tuple[str, str | None]:
-        return await self._outcomes.wait(number)
+    async def _outcome(self, number: int, id_: str) -> tuple[str, str | None]:
+        """The outcome of a workflow that had this number when it was accepted; it has another if it was accepted again, after
+        a failover that lost it.
+        """
+        while True:
+            try:
+                return await self._outcomes.wait(number, id_)
+            except Vanished:
+                number, _ = await self._find(id_)
 
     async def _find(self, id_: str) -> tuple[int, str]:
         await self._check()
@@ -276,18 +289,27 @@ class Engine:
             ) from error
 
     async def _check(self) -> None:
+        """Once, and for all who ask at the same time."""
         if self._checked:
             return
-        conn = await self._connect()
-        try:
-            await check(conn, self.schema)
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise DatabaseUnavailable(
-                f"this role lacks rights on schema {self.schema!r}: {error}; run `duress engine migrate --role ROLE`"
-            ) from error
-        finally:
-            await close(conn)
-        self._checked = True
+        async with self._checking:
+            while not self._checked:
+                earlier = self._connector.spare is not None
+                conn = await self._connect()
+                try:
+                    await check(conn, self.schema)
+                except BaseException as error:
+                    await close(conn)
+                    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                        raise DatabaseUnavailable(
+                            f"this role lacks rights on schema {self.schema!r}: {error.diag.message_primary}; run"
+                            " `duress engine migrate --role ROLE`"
+                        ) from error
+                    if not (earlier and isinstance(error, psycopg.OperationalError)):
+                        raise
+                    continue  # the server has been away since that connection was made
+                self._connector.spare = conn
+                self._checked = True
 
     async def _check_patiently(self) -> None:
         """The check of a worker, which outlasts a server that goes away: it did answer when the engine was opened."""

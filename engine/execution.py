@@ -107,7 +107,7 @@ class Execution:
         answer = await self.runtime.store.finish(self.fence(), status, outcome)
         if answer in ("fenced", "lost"):
             await self._lose(answer, None)
-        self.runtime.finished(self.claimed.number, status, outcome)
+        self.runtime.finished(self.claimed.number, self.claimed.id, status, outcome)
         await self.point(observer.FINISHED, status=status)
 
     # Called by the decorators' wrappers

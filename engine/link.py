@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -49,39 +49,56 @@ def interrupted(error: BaseException) -> bool:
     return isinstance(error, _INTERRUPTED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connector:
     """How to reach the database, and what a session of ours depends on."""
 
     dsn: str
     application_name: str
     connect_timeout: float = 5.0
+    client_check: str = "20ms"
+    """How soon a session that is busy in a statement, or waits for a lock, notices that its client has gone."""
+    spare: AnyConnection | None = field(default=None, init=False)
+    """Made and not needed any more where it was; whoever connects next gets it."""
 
     async def connect(self, connection_class: type[AnyConnection] = psycopg.AsyncConnection) -> AnyConnection:
-        """A new autocommit session that trusts none of the role's defaults on which we depend."""
+        """An autocommit session that trusts none of the role's defaults on which we depend."""
+        spare = self.spare
+        if isinstance(spare, connection_class):
+            self.spare = None
+            if not spare.closed:
+                return spare
         async with asyncio.timeout(self.connect_timeout):
             conn = await connection_class.connect(self.dsn, autocommit=True, application_name=self.application_name)
         try:
             async with asyncio.timeout(self.connect_timeout):
-                await prepare_session(conn)
+                await prepare_session(conn, self.client_check)
         except BaseException:
             await close(conn)
             raise
         return conn
 
+    async def close(self) -> None:
+        """Close the spare connection, if there is one."""
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            await close(spare)
 
-async def prepare_session(conn: AnyConnection) -> None:
-    """Set what a session of ours depends on; a transaction pooler keeps no session, so there it is left alone."""
-    if await is_pooled(conn):
+
+async def prepare_session(conn: AnyConnection, client_check: str) -> None:
+    """Set what a session of ours depends on. Behind a transaction pooler, which keeps no session, nothing is set, and
+    nothing is prepared on this connection from now on.
+    """
+    cursor = await conn.execute(_SESSION % (client_check.encode(), conn.info.backend_pid))
+    if await cursor.fetchone() is None:
         conn.prepare_threshold = None
-        return
-    await conn.execute(_SESSION)
 
 
-# A session that is busy in a statement, or waits for a lock, must end soon after its client: else a killed worker's
-# locks outlive it. synchronous_commit=off would acknowledge checkpoints that a crash may lose.
+# A session must end soon after its client: else a killed worker's locks outlive it. synchronous_commit=off would
+# acknowledge checkpoints that a crash may lose. A transaction pooler stands in between where the process that answers is
+# not the one that greeted us.
 _SESSION = b"""
-select set_config('client_connection_check_interval', '20ms', false),
+select set_config('client_connection_check_interval', '%s', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('default_transaction_read_only', 'off', false),
        set_config('statement_timeout', '0', false),
@@ -89,14 +106,8 @@ select set_config('client_connection_check_interval', '20ms', false),
        set_config('idle_in_transaction_session_timeout', '0', false),
        set_config('idle_session_timeout', '0', false),
        case when current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', false) end
+where pg_backend_pid() = %d
 """
-
-
-async def is_pooled(conn: AnyConnection) -> bool:
-    """Whether a transaction pooler stands in between: the process that answers is not the one that greeted us."""
-    cursor = await conn.execute(b"select pg_backend_pid()")
-    row = await cursor.fetchone()
-    return row is not None and row[0] != conn.info.backend_pid
 
 
 async def close(conn: AnyConnection) -> None:

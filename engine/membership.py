@@ -190,9 +190,10 @@ class Membership:
 
     def _watching(self, runtime: Runtime) -> Connector:
         """The session that waits for a lock has a name of its own: it writes nothing for any workflow, and of all sessions
-        of a killed worker it is the last to end, since it waits for its client's end only now and then.
+        of a killed worker it is the last to end, since it looks for its client only now and then. Until then it may get the
+        lock that it waits for, and has passed it on as soon as it answers.
         """
-        return replace(self.connector, application_name=f"duress-watch:{runtime.incarnation}")
+        return replace(self.connector, application_name=f"duress-watch:{runtime.incarnation}", client_check="1s")
 
     async def _watch_peer(self, runtime: Runtime, conn: AnyConnection) -> None:
         """Wait for the lock of whoever is our neighbour now; act if it is free."""

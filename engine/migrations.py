@@ -97,9 +97,10 @@ async def migrate(
 
 async def check(conn: psycopg.AsyncConnection[Any], schema: str) -> None:
     """Raise SchemaError unless this code can work with the schema as it is."""
-    cursor = await conn.execute("select to_regclass(%s) is not null", [f"{schema}.migration"])
-    row = await cursor.fetchone()
-    version, oldest_code = await _applied(conn, schema) if row and row[0] else (0, 0)
+    try:
+        version, oldest_code = await _applied(conn, schema)
+    except psycopg.errors.UndefinedTable:
+        version, oldest_code = 0, 0
     if version < code_version():
         what = "is empty" if version == 0 else f"has version {version}, this code needs {code_version()}"
         raise SchemaError(f"schema {schema!r} {what}: run `duress engine migrate` (or `await engine.migrate()`)")

@@ -14,6 +14,11 @@ from .store import Store
 
 Outcome = tuple[str, str | None]  # final status, JSON text
 
+
+class Vanished(Exception):
+    """The workflow is not in the database any more under its number: a failover lost it."""
+
+
 _POLL = 1.0  # seconds
 _LOCAL = 0.05  # seconds before the database is asked, when a worker of this process may bring the outcome
 
@@ -29,34 +34,47 @@ class Outcomes:
         self._schema = schema
         self._entropy = entropy
         self._works_here = works_here
-        self._waiting: dict[int, list[asyncio.Future[Outcome]]] = {}
+        # By number, then id: a failover can lose a workflow and give its number to another.
+        self._waiting: dict[int, dict[str, list[asyncio.Future[Outcome]]]] = {}
         self._ask = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def wait(self, number: int) -> Outcome:
-        """The outcome, once it is durable."""
+    async def wait(self, number: int, id_: str) -> Outcome:
+        """The outcome, once it is durable. Raises Vanished."""
         if not self._tasks:
             self._tasks = [
                 asyncio.create_task(self._poll(), name="duress outcomes", context=contextvars.Context()),
                 asyncio.create_task(self._listen(), name="duress listen", context=contextvars.Context()),
             ]
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(number, []).append(future)
+        self._waiting.setdefault(number, {}).setdefault(id_, []).append(future)
         self._ask.set()
         try:
             return await future
         finally:
-            waiting = self._waiting.get(number, [])
+            waiting = self._waiting.get(number, {}).get(id_, [])
             if future in waiting:
                 waiting.remove(future)
                 if not waiting:
-                    del self._waiting[number]
+                    self._forget(number, id_)
 
-    def tell(self, number: int, status: str, outcome: str | None) -> None:
-        """An outcome is known."""
-        for future in self._waiting.pop(number, ()):
-            if not future.done():
+    def tell(self, number: int, id_: str, status: str | None, outcome: str | None) -> None:
+        """An outcome is known, or (no status) that the workflow has vanished."""
+        for future in self._forget(number, id_):
+            if future.done():
+                continue
+            if status is None:
+                future.set_exception(Vanished(id_))
+            else:
                 future.set_result((status, outcome))
+
+    def _forget(self, number: int, id_: str) -> list[asyncio.Future[Outcome]]:
+        """Who waited for it."""
+        ids = self._waiting.get(number, {})
+        futures = ids.pop(id_, [])
+        if not ids:
+            self._waiting.pop(number, None)
+        return futures
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -72,8 +90,9 @@ class Outcomes:
             self._ask.clear()
             if self._waiting:
                 try:
-                    for number, status, outcome in await self._store.outcomes(sorted(self._waiting)):
-                        self.tell(number, status, outcome)
+                    asked = [(number, id_) for number, ids in sorted(self._waiting.items()) for id_ in ids]
+                    for number, id_, status, outcome in await self._store.outcomes(asked):
+                        self.tell(number, id_, status, outcome)
                 except psycopg.Error as error:  # this time; the waiting goes on
                     log.warning("cannot read outcomes: %s", error)
             if self._waiting:

@@ -93,7 +93,7 @@ class Runtime:
     entropy: random.Random
     options: WorkerOptions
     executor: Executor
-    finished: Callable[[int, str, str], None]
+    finished: Callable[[int, str, str, str], None]
     """Told of every durable outcome: number, status, outcome."""
     lease: Lease = field(default_factory=Lease)
     bodies: dict[object, tuple[str, str, float]] = field(default_factory=dict)

@@ -197,10 +197,13 @@ class Store:
         """The database's clock, seconds since 1970."""
         return (await self.lanes.send(self._clock, None))[0]
 
-    async def outcomes(self, numbers: Sequence[int]) -> list[tuple[int, str, str | None]]:
-        """(number, status, outcome) of those that ended; the others' ends will be notified."""
-        rows = await self._calls.call(self._sql.outcomes, [list(numbers)])
-        return [(row[0], row[1], row[2]) for row in rows]
+    async def outcomes(self, awaited: Sequence[tuple[int, str]]) -> list[tuple[int, str, str | None, str | None]]:
+        """(number, id, status, outcome) of those that ended, the others' ends will be notified. No status: there is no such
+        workflow under this number.
+        """
+        numbers, ids = zip(*awaited, strict=True)
+        rows = await self._calls.call(self._sql.outcomes, [_numbers(numbers), _texts(ids)])
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
     async def cancel(self, id_: str) -> tuple[int, str] | None:
         rows = await self._calls.call(self._sql.cancel, [id_])
@@ -350,7 +353,7 @@ class _Statements:
         self.finishes = call(
             "select $.finishes_v1(%s::bigint, %s::bigint[], %s::integer[], %s::text[], %s::text[], %s::text[])"
         )
-        self.outcomes = call("select * from $.await_v1(%s::bigint[])")
+        self.outcomes = call("select * from $.await_v1(%s::bigint[], %s::text[])")
         self.cancel = call("select * from $.cancel_v1(%s::text)")
         self.leave = call("select $.leave_v1(%s::bigint)")
         self.now = b"select extract(epoch from clock_timestamp())::double precision"

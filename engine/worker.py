@@ -34,16 +34,16 @@ class Worker:
 
     def __init__(
         self,
-        dsn: str,
+        joining: Connector,
         schema: str,
         registry: Registry,
         values: Values,
         observer: Observer | None,
         entropy: random.Random,
         options: WorkerOptions,
-        finished: Callable[[int, str, str], None],
+        finished: Callable[[int, str, str, str], None],
     ) -> None:
-        self._dsn = dsn
+        self._joining = joining
         self._schema = schema
         self._registry = registry
         self._values = values
@@ -76,11 +76,12 @@ class Worker:
                     await self._incarnation()
             finally:
                 self._executor.shutdown(wait=False, cancel_futures=True)
+                await self._joining.close()
 
     async def _incarnation(self) -> None:
         """From joining to leaving, or to being declared dead."""
         options = self.options
-        membership = Membership(Connector(self._dsn, "duress:joining"), self._schema)
+        membership = Membership(self._joining, self._schema)
         try:
             joined = await self._join(membership)
         except BaseException:
@@ -89,7 +90,7 @@ class Worker:
         if joined is None:
             return
         incarnation, sent, until = joined
-        connector = Connector(self._dsn, f"duress:{incarnation}")
+        connector = Connector(self._joining.dsn, f"duress:{incarnation}")
         membership.connector = connector
         store = Store(
             connector,

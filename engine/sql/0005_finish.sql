@@ -80,20 +80,25 @@ begin
     end if;
 end $$;
 
--- Outcomes of those that have one; the others are marked, so that finishing them sends a notification.
-create function {schema}.await_v1(p_numbers bigint[])
-returns table (number bigint, status text, outcome text)
+-- Outcomes of those that have one; the others are marked, so that finishing them sends a notification. A workflow that is
+-- not there (any more) under this number answers a null status: a failover to a standby can lose an accepted one, and give
+-- its number to another.
+create function {schema}.await_v1(p_numbers bigint[], p_ids text[])
+returns table (number bigint, id text, status text, outcome text)
 language plpgsql volatile
 set plan_cache_mode to force_generic_plan
-set enable_seqscan to off
+set enable_seqscan to off set enable_hashjoin to off set enable_mergejoin to off
 as $$
 #variable_conflict use_column
 begin
     update {schema}.workflow w set awaited = true
     where w.number = any (p_numbers) and w.status = 'open' and not w.awaited;
     return query
-    select w.number, w.status, w.outcome::text from {schema}.workflow w
-    where w.number = any (p_numbers) and w.status <> 'open';
+    select a.number, a.id, w.status, w.outcome::text
+    from unnest(p_numbers, p_ids) as a (number, id)
+    left join {schema}.workflow w on w.number = a.number and w.id = a.id collate "C"
+    where w.status is distinct from 'open'
+    order by a.number;
 end $$;
 
 -- Cancel a workflow, whoever runs it: its owner learns from the fence, or sooner from the notification.

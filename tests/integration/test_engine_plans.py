@@ -56,7 +56,7 @@ class _Moves:
         await self.store.checkpoint(known[0], Checkpoint("3", "noop", "step", False, "1"))
         await self.store.sleep(known[0], "4", "sleep", 60.0, True)
         await self.store.recorded(one.number, "3")
-        await self.store.outcomes([fence.number for fence in fences])
+        await self.store.outcomes([(fence.number, self.ids[fence.number]) for fence in fences])
         await self.store.release(1, [(others[0].number, others[0].epoch, None)])
         await self.store.cancel(self.ids[others[0].number])
         await asyncio.gather(*(self.store.finish(fence, "succeeded", "1") for fence in known[2:]))

@@ -17,7 +17,7 @@ from engine_workflows import EFFECTS, hostage, transfer
 from test_engine_recovery import exactly_once, workers
 
 from duress.engine import Engine
-from duress.engine.link import is_pooled
+from duress.engine.link import prepare_session
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (Debian: pgbouncer)")
@@ -72,7 +72,10 @@ def test_the_pooler_is_noticed(database: str, pooled: str) -> None:
     async def run() -> None:
         for dsn, expected in ((database, False), (pooled, True)):
             async with session(dsn) as sql:
-                assert await is_pooled(sql.conn) is expected
+                await prepare_session(sql.conn, "20ms")
+                assert (sql.conn.prepare_threshold is None) is expected
+                (interval,) = (await sql.all("show client_connection_check_interval"))[0]
+                assert (interval == "0") is expected  # what is set there would be somebody else's
 
     asyncio.run(run())
 
