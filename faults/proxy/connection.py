@@ -5,6 +5,7 @@ whole, each after it was judged.
 """
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -198,12 +199,12 @@ class Connection:
         except IndexError:  # not PostgreSQL's protocol: out of the way
             self._pass_unseen()
             return
-        self.port.log.request(self._loop.time(), self.port.worker, self.number, piece, sql)
+        self.port.log.request(time.monotonic(), self.port.worker, self.number, piece, sql)
 
     def _answer(self, piece: Piece) -> Answer:
         if piece.body is None:
             return Answer()
-        self.port.log.reply(self._loop.time(), self.port.worker, self.number, piece)
+        self.port.log.reply(time.monotonic(), self.port.worker, self.number, piece)
         return self.exchange.answer(piece.kind, piece.body)
 
     def _pass_unseen(self) -> None:

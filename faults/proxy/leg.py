@@ -5,6 +5,7 @@ import contextlib
 import random
 import socket
 import struct
+import time
 from collections import deque
 from typing import Final
 
@@ -111,7 +112,7 @@ class Leg:
             (self._source.pause_reading if on else self._source.resume_reading)()
 
     def _keep(self, parcel: Parcel) -> None:
-        now = self._loop.time()
+        now = time.monotonic()  # uvloop's own time is that of its last turn, in milliseconds
         due = max(now, self._waiting[-1][0] if self._waiting else 0.0)
         if self.shape is not None and isinstance(parcel, bytes):
             if self.shape.bandwidth is not None:
@@ -132,11 +133,11 @@ class Leg:
         self._stop_timer()
         if self.withheld or self._sink is None:
             return
-        now = self._loop.time()
+        now = time.monotonic()
         while self._waiting:
             due, parcel = self._waiting[0]
             if due > now:
-                self._timer = self._loop.call_at(due, self._pump)
+                self._timer = self._loop.call_later(due - now, self._pump)
                 return
             self._waiting.popleft()
             if isinstance(parcel, bytes):

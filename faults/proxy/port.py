@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -87,7 +88,7 @@ class Port:
         spent = armed.spent
         if spent and not armed.holds_on:
             self.rules.withdraw(armed.number)
-        at = self._loop.time()
+        at = time.monotonic()
         self._tell(
             Fired(rule=armed.number, at=at, worker=self.worker, connection=connection.number, what=what, spent=spent)
         )
