@@ -63,8 +63,9 @@ class End(asyncio.Protocol):
 class Connection:
     """Carries bytes both ways, and does what the rules of its port say."""
 
-    def __init__(self, port: "Port", number: int) -> None:
+    def __init__(self, port: "Port", number: int, peer: int) -> None:
         self.number = number
+        self.peer = peer  # the port of the worker's end
         self.port = port
         loop = asyncio.get_running_loop()
         self.to_server = Leg(loop, port.entropy)

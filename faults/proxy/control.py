@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,18 +42,23 @@ class Proxy:
         self._fired: dict[int, asyncio.Queue[Fired]] = {}
         self._gone = False
 
-    async def listen(self, worker: int, dsn: str, port: int = 0) -> str:
-        """Open a port for a worker; returns the DSN that leads through it to the database that `dsn` names."""
-        number = await self._order(orders.Listen(number=0, worker=worker, upstream=upstream_of(dsn), port=port))
-        return through(dsn, number)
+    async def listen(self, worker: int, dsn: str) -> str:
+        """Open a port for a worker, or one for each host of `dsn`; returns the DSN that leads through them to the same
+        database. Raises UnsuitableServer.
+        """
+        ports = [
+            await self._order(orders.Listen(number=0, worker=worker, upstream=upstream))
+            for upstream in upstreams_of(dsn)
+        ]
+        return through(dsn, ports)
 
     async def close_port(self, worker: int) -> None:
-        """End the worker's connections and give its port back."""
+        """End the worker's connections and give its ports back."""
         await self._order(orders.Close(number=0, worker=worker))
 
     async def repoint(self, worker: int, dsn: str) -> None:
         """Take the worker's new connections to another server."""
-        await self._order(orders.Repoint(number=0, worker=worker, upstream=upstream_of(dsn)))
+        await self._order(orders.Repoint(number=0, worker=worker, upstream=upstreams_of(dsn)[0]))
 
     async def arm(self, worker: int, rule: Rule) -> int:
         """Wait for a message of the worker; returns the rule's number."""
@@ -122,7 +127,7 @@ class Proxy:
         for number in list(self._replies):
             self._settle(Reply(number=number, error="it has ended"))
         for rule, queue in self._fired.items():
-            queue.put_nowait(Fired(rule=rule, at=0.0, worker=-1, connection=0, what="", spent=True))
+            queue.put_nowait(Fired(rule=rule, at=0.0, worker=-1, peer=0, what="", spent=True))
 
     def _settle(self, told: Reply) -> None:
         reply = self._replies.pop(told.number)
@@ -160,24 +165,28 @@ async def open_proxy(*, values: bool = False) -> AsyncIterator[Proxy]:
         await hearing
 
 
-def upstream_of(dsn: str) -> Upstream:
-    """Where the server that a DSN names listens. Raises UnsuitableServer."""
+def upstreams_of(dsn: str) -> list[Upstream]:
+    """Where the servers that a DSN names listen. Raises UnsuitableServer."""
     parts = conninfo_to_dict(dsn)
-    host, port = str(parts.get("host") or "/var/run/postgresql"), str(parts.get("port") or "5432")
-    if "," in host or "," in port:
-        raise UnsuitableServer(f"the DSN names several hosts ({host}), and the proxy stands before one: name one")
     for name, refused in (("sslmode", _ENCRYPTING), ("channel_binding", ("require",)), ("gssencmode", ("require",))):
         if parts.get(name) in refused:
             raise UnsuitableServer(
                 f"the DSN asks for {name}={parts[name]}, and the proxy has to read what it passes on: allow an unencrypted"
                 " connection (sslmode=prefer), or use --network none"
             )
+    hosts = str(parts.get("hostaddr") or parts.get("host") or "/var/run/postgresql").split(",")
+    ports = str(parts.get("port") or "5432").split(",")
+    return [_upstream(host, ports[at] if len(ports) > 1 else ports[0]) for at, host in enumerate(hosts)]
+
+
+def _upstream(host: str, port: str) -> Upstream:
     if host.startswith(("/", "@")):
         return Upstream(path=f"{host.replace('@', chr(0), 1)}/.s.PGSQL.{port}")
-    return Upstream(host=str(parts.get("hostaddr") or host), port=int(port))
+    return Upstream(host=host, port=int(port))
 
 
-def through(dsn: str, port: int) -> str:
-    """The DSN that leads to the same database through a port of ours."""
+def through(dsn: str, ports: Sequence[int]) -> str:
+    """The DSN that leads to the same database through ports of ours."""
     parts = {name: value for name, value in conninfo_to_dict(dsn).items() if name not in ("hostaddr", "host", "port")}
-    return make_conninfo("", **parts, host="127.0.0.1", port=port)
+    hosts = ",".join("127.0.0.1" for _ in ports)
+    return make_conninfo("", **parts, host=hosts, port=",".join(map(str, ports)))

@@ -113,14 +113,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
 
 
 class Listen(Order, frozen=True, kw_only=True, tag="listen"):
-    """Open the worker's port and reply with it. `port` 0: any that is free."""
+    """Open a port for the worker, beside those that it has, and reply with it. `port` 0: any that is free."""
 
     upstream: Upstream
     port: int = 0
 
 
 class Close(Order, frozen=True, kw_only=True, tag="close"):
-    """Reset the worker's connections and give its port back."""
+    """Reset the worker's connections and give its ports back."""
 
 
 class Repoint(Order, frozen=True, kw_only=True, tag="repoint"):
@@ -191,12 +191,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="tell", tag="re
 
 
 class Fired(msgspec.Struct, frozen=True, kw_only=True, tag_field="tell", tag="fired"):
-    """A rule has struck. `at` is CLOCK_MONOTONIC in seconds; `spent`: it will not strike again."""
+    """A rule has struck. `at` is CLOCK_MONOTONIC in seconds, `peer` the port of the worker's end of the connection; `spent`:
+    it will not strike again.
+    """
 
     rule: int
     at: float
     worker: int
-    connection: int
+    peer: int
     what: str
     spent: bool
 

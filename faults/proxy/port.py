@@ -1,4 +1,4 @@
-"""The listening port of one worker, all its connections, and what is wrong with them now."""
+"""The listening ports of one worker, all its connections, and what is wrong with them now."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from duress.faults.proxy.connection import Connection
@@ -17,19 +18,26 @@ from duress.faults.proxy.rules import Armed, Rules
 BACKLOG: Final = 128
 
 
-class Port:
-    """Accepts the worker's connections and takes each to the server. `tell` hears of rules that strike."""
+@dataclass(slots=True)
+class Door:
+    """One listening socket, and the server to which it leads."""
 
-    def __init__(self, worker: int, upstream: Upstream, log: MessageLog, tell: Callable[[Fired], None]) -> None:
+    socket: socket.socket
+    upstream: Upstream
+
+
+class Port:
+    """Accepts the worker's connections, on a door for each server, and takes them there. `tell` hears of rules that strike."""
+
+    def __init__(self, worker: int, log: MessageLog, tell: Callable[[Fired], None]) -> None:
         self.worker = worker
-        self.upstream = upstream
         self.log = log
         self.rules = Rules()
         self.entropy = random.Random(f"port of worker {worker}")
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-        self._socket = socket.socket()
-        self._refusing = True
+        self._doors: list[Door] = []
+        self._refusing = False
         self._connections: dict[int, Connection] = {}
         self._last = 0
         self._greeting: set[asyncio.Task[None]] = set()
@@ -38,39 +46,52 @@ class Port:
         self._reachable = asyncio.Event()
         self._reachable.set()
 
-    def listen(self, port: int) -> int:
-        """Open the port (0: any that is free) and return it. Raises OSError."""
-        self._socket.setblocking(False)
+    def listen(self, upstream: Upstream, port: int) -> int:
+        """Open a door (0: on any port that is free) and return its port. Raises OSError."""
+        door = Door(socket.socket(), upstream)
+        door.socket.setblocking(False)
         with socket.socket() as finder:
-            for one in (finder, self._socket):
+            for one in (finder, door.socket):
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if port == 0:
                 finder.bind(("127.0.0.1", 0))
                 port = finder.getsockname()[1]
             # By its number: a socket that was given any keeps it only as long as it listens.
-            self._socket.bind(("127.0.0.1", port))
-        self.refuse(on=False)
+            door.socket.bind(("127.0.0.1", port))
+        self._doors.append(door)
+        if not self._refusing:
+            self._open(door)
         return port
 
     def refuse(self, *, on: bool) -> None:
-        """Whether connecting is refused. The port stays ours: a closed socket keeps the number that it was bound to."""
+        """Whether connecting is refused. The ports stay ours: a closed socket keeps the number that it was bound to."""
         if on == self._refusing:
             return
-        if on:
-            self._loop.remove_reader(self._socket)
-            self._socket.shutdown(socket.SHUT_RDWR)
-        else:
-            self._socket.listen(BACKLOG)
-            self._loop.add_reader(self._socket, self._accept)
         self._refusing = on
+        for door in self._doors:
+            if on:
+                self._loop.remove_reader(door.socket)
+                door.socket.shutdown(socket.SHUT_RDWR)
+            else:
+                self._open(door)
+
+    def repoint(self, upstream: Upstream) -> None:
+        """Take new connections to another server."""
+        for door in self._doors:
+            door.upstream = upstream
 
     def close(self) -> None:
-        """End all connections and give the port back."""
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
+        """End all connections and give the ports back."""
+        for door in self._doors:
+            self._loop.remove_reader(door.socket)
+            door.socket.close()
         for task in self._greeting:
             task.cancel()
         self.drop("rst")
+
+    def _open(self, door: Door) -> None:
+        door.socket.listen(BACKLOG)
+        self._loop.add_reader(door.socket, self._accept, door)
 
     def arm(self, number: int, rule: Rule) -> None:
         """Wait for a message."""
@@ -89,9 +110,8 @@ class Port:
         if spent and not armed.holds_on:
             self.rules.withdraw(armed.number)
         at = time.monotonic()
-        self._tell(
-            Fired(rule=armed.number, at=at, worker=self.worker, connection=connection.number, what=what, spent=spent)
-        )
+        told = Fired(rule=armed.number, at=at, worker=self.worker, peer=connection.peer, what=what, spent=spent)
+        self._tell(told)
 
     def withhold(self, sides: Sides) -> None:
         """Keep what passes in these directions."""
@@ -140,34 +160,33 @@ class Port:
             if side in self._withheld:
                 leg.hold()
 
-    def _accept(self) -> None:
+    def _accept(self, door: Door) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             for _ in range(BACKLOG):
-                accepted, _ = self._socket.accept()
+                accepted, _ = door.socket.accept()
                 accepted.setblocking(False)
-                task = self._loop.create_task(self._greet(accepted))
+                task = self._loop.create_task(self._greet(accepted, door))
                 self._greeting.add(task)
                 task.add_done_callback(self._greeting.discard)
 
-    async def _greet(self, accepted: socket.socket) -> None:
+    async def _greet(self, accepted: socket.socket, door: Door) -> None:
         """Take a new connection to the server; if that does not answer, the worker's is reset."""
         self._last += 1
-        connection = Connection(self, self._last)
+        connection = Connection(self, self._last, peer=accepted.getpeername()[1])
         self._connections[connection.number] = connection
         self._dress(connection)
         connection.to_server.pause("connecting", True)
         transport, _ = await self._loop.connect_accepted_socket(lambda: connection.worker, accepted)
         await self._reachable.wait()
         try:
-            await self._connect(connection)
+            await self._connect(connection, door.upstream)
         except OSError:
             reset(transport)
             self.forget(connection)
         else:
             connection.to_server.pause("connecting", False)
 
-    async def _connect(self, connection: Connection) -> None:
-        upstream = self.upstream
+    async def _connect(self, connection: Connection, upstream: Upstream) -> None:
         if upstream.path is not None:
             await self._loop.create_unix_connection(lambda: connection.server, upstream.path)
         else:

@@ -51,12 +51,9 @@ class Service:
         if isinstance(order, orders.SaveLog):
             return self._log.save(Path(order.path), None if order.worker < 0 else order.worker)
         if isinstance(order, orders.Listen):
-            if order.worker in self._ports:
-                raise LookupError(f"worker {order.worker} has a port already")
-            port = Port(order.worker, order.upstream, self._log, self._fired)
-            number = port.listen(order.port)
-            self._ports[order.worker] = port
-            return number
+            if order.worker not in self._ports:
+                self._ports[order.worker] = Port(order.worker, self._log, self._fired)
+            return self._ports[order.worker].listen(order.upstream, order.port)
         if order.worker not in self._ports:
             raise LookupError(f"worker {order.worker} has no port; there is: {sorted(self._ports)}")
         return self._at(self._ports[order.worker], order)
@@ -65,7 +62,7 @@ class Service:
         """What concerns one port."""
         match order:
             case orders.Repoint(upstream=upstream):
-                port.upstream = upstream
+                port.repoint(upstream)
             case orders.Arm(rule=rule):
                 self._rules += 1
                 port.arm(self._rules, rule)

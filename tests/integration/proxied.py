@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from duress.faults.proxy import Proxy, open_proxy
-from duress.faults.proxy.control import through, upstream_of
+from duress.faults.proxy.control import through, upstreams_of
 
 
 @contextlib.asynccontextmanager
@@ -34,7 +34,7 @@ async def until(connection: psycopg.AsyncConnection[Any], query: LiteralString, 
 async def single_bytes(dsn: str) -> AsyncIterator[str]:
     """A DSN that leads to the same server, with both streams written one byte at a time."""
     loop = asyncio.get_running_loop()
-    upstream = upstream_of(dsn)
+    [upstream] = upstreams_of(dsn)
     tasks: set[asyncio.Task[None]] = set()
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
@@ -52,7 +52,7 @@ async def single_bytes(dsn: str) -> AsyncIterator[str]:
 
     tasks.add(loop.create_task(accept()))
     try:
-        yield through(dsn, listening.getsockname()[1])
+        yield through(dsn, [listening.getsockname()[1]])
     finally:
         for task in tasks:
             task.cancel()

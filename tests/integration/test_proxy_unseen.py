@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from duress.faults.postgres import Server
 from duress.faults.proxy import UnsuitableServer
-from duress.faults.proxy.control import through, upstream_of
+from duress.faults.proxy.control import through, upstreams_of
 
 Connection = psycopg.AsyncConnection[Any]
 PGBENCH = next((str(path) for path in Path("/usr/lib/postgresql").glob("*/bin/pgbench")), shutil.which("pgbench"))
@@ -258,12 +258,17 @@ def test_pgbench_runs_unharmed(server: Server, database: str, mode: str, split: 
 
 
 def test_the_dsn_leads_through_and_keeps_everything_else() -> None:
-    dsn = through("postgresql://me:secret@db.example:6000/shop?application_name=x", 7000)
+    dsn = through("postgresql://me:secret@db.example:6000/shop?application_name=x", [7000])
     assert conninfo_to_dict(dsn) == {
         "user": "me", "password": "secret", "dbname": "shop", "application_name": "x", "host": "127.0.0.1", "port": "7000",
     }  # fmt: skip
-    assert upstream_of("host=/tmp port=6000").path == "/tmp/.s.PGSQL.6000"
-    assert (upstream_of("host=db hostaddr=10.0.0.1").host, upstream_of("host=db").port) == ("10.0.0.1", 5432)
+    two = through("host=a,b port=1,2 dbname=shop target_session_attrs=read-write", [7, 8])
+    assert conninfo_to_dict(two) == {
+        "host": "127.0.0.1,127.0.0.1", "port": "7,8", "dbname": "shop", "target_session_attrs": "read-write",
+    }  # fmt: skip
+    assert [one.path for one in upstreams_of("host=/tmp port=6000")] == ["/tmp/.s.PGSQL.6000"]
+    assert [(one.host, one.port) for one in upstreams_of("host=db hostaddr=10.0.0.1")] == [("10.0.0.1", 5432)]
+    assert [(one.host, one.port) for one in upstreams_of("host=a,b port=6000")] == [("a", 6000), ("b", 6000)]
 
 
 @pytest.mark.parametrize(
@@ -276,4 +281,4 @@ def test_the_dsn_leads_through_and_keeps_everything_else() -> None:
 )
 def test_a_server_that_it_cannot_stand_before_is_refused_with_a_remedy(dsn: str, why: str) -> None:
     with pytest.raises(UnsuitableServer, match=why):
-        upstream_of(dsn)
+        upstreams_of(dsn)
