@@ -252,8 +252,9 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     """What a reader must know to compare two campaigns."""
     chosen = {f"option {name}": value for name, value in sorted(order.work.options.items())}
     weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
-    simulated = {"scheduler": order.work.simulating.scheduler} if order.work.world == "sim" else {}
-    return {**dataclasses.asdict(order.work.settings), **simulated, "jobs": order.jobs, **chosen, **weights}
+    sim = order.work.world == "sim"
+    of_world = {"scheduler": order.work.simulating.scheduler} if sim else {"network": order.work.network}
+    return {**dataclasses.asdict(order.work.settings), **of_world, "jobs": order.jobs, **chosen, **weights}
 
 
 def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
@@ -261,7 +262,11 @@ def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
     seen = {record.kind for run in runs for record in run.faults if record.fired}
     missing = [
         f"{kind}: allowed by the scenario, but it "
-        + ("did not fire in this campaign" if can(kind, order.work.world) else f"cannot be done in {order.work.world}")
+        + (
+            "did not fire in this campaign"
+            if can(kind, order.work.world, order.work.network)
+            else f"cannot be done in {order.work.world}"
+        )
         for kind in sorted(order.scenario.faults.keys() - seen)
     ]
     if order.work.dsn is None:

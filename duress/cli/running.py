@@ -24,7 +24,7 @@ from duress.cli.choices import (
 )
 from duress.cli.document import document
 from duress.faults.postgres import ServerError
-from duress.faults.worlds import World
+from duress.faults.worlds import NetworkName, World
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
@@ -55,6 +55,7 @@ class Flags:
     out: Path | None
     sizes: tuple[str, ...]
     scheduler: str | None
+    network: NetworkName | None
 
 
 @click.command("run")
@@ -115,6 +116,12 @@ class Flags:
 )
 @click.option("--set", "sizes", multiple=True, metavar="NAME=N", help="Set a size of the scenario, like transfers=200.")
 @click.option(
+    "--network",
+    type=click.Choice(["proxy", "toxiproxy", "none"]),
+    envvar="DURESS_NETWORK",
+    help="Between worker processes and PostgreSQL: duress's own proxy, a Toxiproxy server, nothing.  [default: proxy]",
+)
+@click.option(
     "--scheduler",
     type=click.Choice(["fifo", "random", "pct", "pos"]),
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
@@ -133,6 +140,8 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
     if chosen.world != "sim" and chosen.scheduler is not None:
         raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
+    if chosen.world == "sim" and chosen.network is not None:
+        raise click.UsageError("--network is for real processes; --world sim has links of its own")
     if chosen.seed is None and chosen.seeds == 0:
         click.echo("nothing selected: --seeds 0", err=True)
         return codes.NOTHING_SELECTED
@@ -147,10 +156,11 @@ def _order(reference: str, flags: Flags) -> Order:
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
-    plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
+    network: NetworkName = flags.network or "proxy"
+    plan = chosen_plan(flags.plan, settings.workers, flags.world, network, own_server=flags.dsn is None)
     out = folder_for(flags.out, reference)
     canary = chosen_canary(reference, flags.canary)
-    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None)
+    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, network, own_server=flags.dsn is None)
     work = Work(
         scenario=scenario,
         reference=reference,
@@ -159,6 +169,7 @@ def _order(reference: str, flags: Flags) -> Order:
         settings=settings,
         canary=flags.canary,
         dsn=flags.dsn,
+        network=network,
         logs=out / "logs",
         simulating=Simulating(scheduler=flags.scheduler or SCHEDULER),
     )
@@ -178,6 +189,8 @@ def _order(reference: str, flags: Flags) -> Order:
 def _repeat(flags: Flags) -> list[str]:
     """The words that repeat what differs from the defaults; of a password in the DSN nothing is told."""
     words = [] if flags.max_time == 20.0 else ["--max-time", f"{flags.max_time:g}"]
+    if flags.network is not None:
+        words += ["--network", flags.network]
     if flags.dsn is not None:
         words += ["--dsn", without_password(flags.dsn)]
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]

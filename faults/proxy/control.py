@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from duress.faults.proxy import orders
 from duress.faults.proxy.orders import AnyOrder, Ending, Fired, Reply, Rule, Shape, Sides, Told, Upstream
+from duress.faults.worlds import NetworkName
 
 STARTING_BOUND = 30.0  # seconds for the process's imports
 _ENCRYPTING = ("require", "verify-ca", "verify-full")
@@ -34,6 +35,7 @@ class Proxy:
     """A running proxy. `open_proxy` makes one."""
 
     def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+        self.name: NetworkName = "proxy"
         self.pid = process.pid
         self._folder = Path.cwd()
         self._writer = writer
@@ -73,6 +75,10 @@ class Proxy:
             self._fired[rule].put_nowait(told)
             raise ProxyLost("the proxy has ended")
         return told
+
+    async def struck(self, rule: int) -> int:
+        """Wait until a rule strikes; returns the port of the worker's end of that connection. Raises ProxyLost."""
+        return (await self.fired(rule)).peer
 
     async def withdraw(self, worker: int, rule: int) -> bool:
         """Forget a rule, and let go what it holds; whether it was still armed."""
