@@ -8,10 +8,12 @@
 `main` gets the `Run`, with which to start simulated processes and to break the network between them and the server.
 """
 
+from duress.faults.plan import CommitPoint, Direction
+
 from .choices import Choices
 from .connection import SimConnection, current_run
 from .errors import Escape, SimulationError, Stuck, TokenError
-from .network import CommitPoint, Direction, Drop, Network, NetworkSettings
+from .network import Drop, Network, NetworkSettings
 from .process import SimProcess
 from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run

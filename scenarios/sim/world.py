@@ -21,6 +21,7 @@ from duress.scenarios.result import FaultRecord
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.sim.crew import SimCrew
 from duress.scenarios.sim.divergence import divergence
+from duress.scenarios.sim.faults.scene import Scene
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
 from duress.scenarios.spec import Scenario
@@ -106,7 +107,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     recorder = Recorder()
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
-    strikes.attach(crew, SimInjector(run, crew, recorder))
+    strikes.attach(crew, SimInjector(Scene(run, crew, recorder, scenario.contention)))
     outside = SimReceiver(
         scenario.answer,
         lambda name, facts: recorder.add("receiver", name, facts),
