@@ -1,9 +1,15 @@
 """What stands between the workers and the server, as an injector needs it: the seam to the proxy and to Toxiproxy."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from duress.faults.proxy.orders import Ending, Rule, Shape, Sides
 from duress.faults.worlds import NetworkName
+
+if TYPE_CHECKING:
+    from duress.faults.proxy.orders import Ending, Rule, Shape, Sides
+
+
+class NetworkUnavailable(Exception):
+    """There is no such network here, or it cannot stand before that server; the message says what would help."""
 
 
 class Network(Protocol):
@@ -18,6 +24,15 @@ class Network(Protocol):
         """What `--network` calls it."""
         ...
 
+    @property
+    def tcp_only(self) -> bool:
+        """Whether it cannot reach a server by its unix socket."""
+        ...
+
+    def check(self, dsn: str) -> object:
+        """Raise NetworkUnavailable if it cannot stand before the servers that `dsn` names."""
+        ...
+
     async def listen(self, worker: int, dsn: str) -> str:
         """Open the worker's way to the servers that `dsn` names; returns the DSN to give to the worker."""
         ...
@@ -26,7 +41,7 @@ class Network(Protocol):
         """End the worker's connections and give its ports back."""
         ...
 
-    async def drop(self, worker: int, ending: Ending = "rst") -> int:
+    async def drop(self, worker: int, ending: "Ending" = "rst") -> int:
         """End all connections of the worker; returns how many there were, where that is known."""
         ...
 
@@ -34,7 +49,7 @@ class Network(Protocol):
         """Whether connecting is refused."""
         ...
 
-    async def withhold(self, worker: int, sides: Sides = "both") -> None:
+    async def withhold(self, worker: int, sides: "Sides" = "both") -> None:
         """Let nothing pass in these directions; connections stay up."""
         ...
 
@@ -42,7 +57,7 @@ class Network(Protocol):
         """Let it pass again, or (not `alive`) reset the connections."""
         ...
 
-    async def slow(self, worker: int, shape: Shape | None, sides: Sides = "both") -> None:
+    async def slow(self, worker: int, shape: "Shape | None", sides: "Sides" = "both") -> None:
         """Make the way slow; None: as fast as it is."""
         ...
 
@@ -50,7 +65,7 @@ class Network(Protocol):
 class Reading(Network, Protocol):
     """A network that reads what passes."""
 
-    async def arm(self, worker: int, rule: Rule) -> int:
+    async def arm(self, worker: int, rule: "Rule") -> int:
         """Wait for a message of the worker; returns the rule's number."""
         ...
 

@@ -7,7 +7,9 @@ those that it can do.
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
-from duress.faults.plan import KINDS, OUTAGES, Plan, PlanError, kind, kind_of
+import msgspec
+
+from duress.faults.plan import KINDS, OUTAGES, DropConnection, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
 # Between real workers and the server; a simulated world has its own.
@@ -82,6 +84,19 @@ def refuse(plan: Plan, world: World, network: NetworkName = "proxy", *, own_serv
         raise PlanError(*objections)
 
 
+def as_possible(plan: Plan, network: NetworkName) -> Plan:
+    """The plan as it can be had on that network, where a detail cannot."""
+    if network != "toxiproxy":
+        return plan
+    events = (
+        msgspec.structs.replace(event, fault=DropConnection(how="fin"))
+        if isinstance(event.fault, DropConnection)
+        else event
+        for event in plan.events
+    )
+    return msgspec.structs.replace(plan, events=tuple(events))
+
+
 def drawable(
     names: Iterable[str], world: World, network: NetworkName = "proxy", *, own_server: bool = True
 ) -> list[str]:
@@ -96,6 +111,11 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        elif isinstance(event.fault, DropConnection) and event.fault.how == "rst" and network == "toxiproxy":
+            yield (
+                f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"
+                " --network proxy"
+            )
 
 
 def _option(place: str) -> str:

@@ -25,7 +25,7 @@ from duress.faults import planfile
 from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan
-from duress.faults.worlds import can
+from duress.faults.worlds import as_possible, can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.observed import Diverged, Simulated
 from duress.scenarios.result import Campaign, Divergence, Run, Violation
@@ -203,7 +203,8 @@ def draw(order: Order, seed: int) -> Plan:
         places=tuple(order.places),
         most_events=MOST_EVENTS,
     )
-    return generate(random.Random(f"plan {seed}"), bounds)
+    plan = generate(random.Random(f"plan {seed}"), bounds)
+    return as_possible(plan, order.work.network) if order.work.world == "procs" else plan
 
 
 def token_of(order: Order, seed: int, ground: Ground, simulated: Simulated | None = None) -> str | None:

@@ -23,6 +23,7 @@ from duress.cli.choices import (
     parse_faults,
 )
 from duress.cli.document import document
+from duress.faults.network import NetworkUnavailable
 from duress.faults.postgres import ServerError
 from duress.faults.worlds import NetworkName, World
 from duress.reports.terminal import show
@@ -242,7 +243,7 @@ async def conduct(orders: Sequence[Order], each: Callable[[Order, Outcome], int]
             found.append(_code(outcome))
             found.append(await asyncio.to_thread(_write, outcome, order.out))
             found.append(each(order, outcome))
-    except (ServerError, DatabaseUnusable) as error:
+    except (ServerError, DatabaseUnusable, NetworkUnavailable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:

@@ -61,7 +61,8 @@ class NetworkFaults:
             injection.asked = self._observer.clock()
             try:
                 await self._network.refuse(injection.worker, on=True)
-                await self._network.drop(injection.worker, "rst")
+                if self._network.name == "proxy":  # Toxiproxy has ended them
+                    await self._network.drop(injection.worker, "rst")
                 sighting = await self._observer.see(watch.refused, self._patience.effect)
                 if sighting is not None:
                     injection.took_effect(sighting)

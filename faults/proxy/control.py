@@ -6,12 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from duress.faults.network import NetworkUnavailable
 from duress.faults.proxy import orders
 from duress.faults.proxy.orders import AnyOrder, Ending, Fired, Reply, Rule, Shape, Sides, Told, Upstream
 from duress.faults.worlds import NetworkName
@@ -27,7 +28,7 @@ class ProxyLost(Exception):
     """The proxy's process has ended, or cannot do what it was told."""
 
 
-class UnsuitableServer(ValueError):
+class UnsuitableServer(NetworkUnavailable):
     """The proxy cannot stand in front of the server that a DSN names; the message says why."""
 
 
@@ -36,6 +37,7 @@ class Proxy:
 
     def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
         self.name: NetworkName = "proxy"
+        self.tcp_only = False
         self.pid = process.pid
         self._folder = Path.cwd()
         self._writer = writer
@@ -53,6 +55,10 @@ class Proxy:
             for upstream in upstreams_of(dsn)
         ]
         return through(dsn, ports)
+
+    def check(self, dsn: str) -> list[Upstream]:
+        """The servers before which it would stand. Raises UnsuitableServer."""
+        return upstreams_of(dsn)
 
     async def close_port(self, worker: int) -> None:
         """End the worker's connections and give its ports back."""
@@ -180,9 +186,14 @@ def upstreams_of(dsn: str) -> list[Upstream]:
                 f"the DSN asks for {name}={parts[name]}, and the proxy has to read what it passes on: allow an unencrypted"
                 " connection (sslmode=prefer), or use --network none"
             )
+    return [_upstream(host, port) for host, port in addresses_of(parts)]
+
+
+def addresses_of(parts: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The hosts and ports of a DSN's parts, as libpq pairs them."""
     hosts = str(parts.get("hostaddr") or parts.get("host") or "/var/run/postgresql").split(",")
     ports = str(parts.get("port") or "5432").split(",")
-    return [_upstream(host, ports[at] if len(ports) > 1 else ports[0]) for at, host in enumerate(hosts)]
+    return [(host, ports[at] if len(ports) > 1 else ports[0]) for at, host in enumerate(hosts)]
 
 
 def _upstream(host: str, port: str) -> Upstream:

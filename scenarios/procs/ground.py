@@ -98,6 +98,8 @@ async def open_procs_ground(work: Work) -> AsyncIterator[ProcsGround]:
         template = await stack.enter_async_context(databases.template(partial(build, work)))
         nursery = await stack.enter_async_context(open_nursery(work.reference, work.canary))
         network = await stack.enter_async_context(open_network(work.network))
+        if network is not None and servers is None:
+            network.check(str(work.dsn))
         yield ProcsGround(work, databases, template, nursery, servers, network, postgres)
 
 

@@ -161,6 +161,8 @@ async def _linked(shared: Shared, dsn: str) -> AsyncIterator[Mapping[int, str]]:
     if shared.network is None:
         yield dict.fromkeys(workers, dsn)
         return
+    if shared.network.tcp_only and shared.servers is not None:
+        dsn = shared.servers.over_tcp(str(conninfo_to_dict(dsn)["dbname"]))
     try:
         yield {number: await shared.network.listen(number, dsn) for number in workers}
     finally:
