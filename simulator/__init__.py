@@ -10,6 +10,7 @@
 
 from duress.faults.plan import CommitPoint, Direction
 
+from .catches import Catch
 from .choices import Choices
 from .connection import SimConnection, current_run
 from .errors import Escape, SimulationError, Stuck, TokenError
@@ -18,7 +19,8 @@ from .process import SimProcess
 from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
-from .server import Cell, HarnessError, SimUnavailable
+from .server import Blocked, Cell, HarnessError, Io, Point, SimUnavailable
+from .session import Session
 from .simulation import (
     SCHEDULERS,
     Diverged,
@@ -32,7 +34,9 @@ from .simulation import (
 __all__ = [
     "DSN",
     "SCHEDULERS",
+    "Blocked",
     "Candidate",
+    "Catch",
     "Cell",
     "Choices",
     "CommitPoint",
@@ -44,10 +48,12 @@ __all__ = [
     "Failure",
     "Fifo",
     "HarnessError",
+    "Io",
     "Network",
     "NetworkSettings",
     "Outcome",
     "Pct",
+    "Point",
     "Pos",
     "Program",
     "RandomWalk",
@@ -55,6 +61,7 @@ __all__ = [
     "Replay",
     "Run",
     "Scheduler",
+    "Session",
     "SimConnection",
     "SimProcess",
     "SimUnavailable",

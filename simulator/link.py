@@ -11,7 +11,7 @@ from psycopg.pq import ConnStatus
 from .clock import SECOND
 from .life import bury
 from .links import Leg
-from .wire import Answer, Answers, Questions, without_notifications
+from .wire import Answer, Answers, Question, Questions, without_notifications
 
 if TYPE_CHECKING:
     from .connection import SimConnection
@@ -76,7 +76,7 @@ class Link:
                 self._to_server.end()
                 self._client_gone()
                 return
-        self._to_server.send(partial(self._arrived, chunk, last=last or cut is not None), len(chunk))
+        self._to_server.send(partial(self._arrived, chunk, question, last=last or cut is not None), len(chunk))
         self._watch_time()
 
     def readable(self) -> bool:
@@ -132,12 +132,12 @@ class Link:
 
     # The server's side
 
-    def _arrived(self, chunk: bytes, *, last: bool) -> None:
+    def _arrived(self, chunk: bytes, question: Question, *, last: bool) -> None:
         if self.session is None:
-            if not self._sessions.gate.keeps(partial(self._arrived, chunk, last=last)):
+            if not self._sessions.gate.keeps(partial(self._arrived, chunk, question, last=last)):
                 self.session = self._sessions.open(self, chunk)
         else:
-            self.session.receive(chunk, last=last)
+            self.session.receive(chunk, question, last=last)
 
     def _client_gone(self) -> None:
         if self.session is not None:

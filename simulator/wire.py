@@ -236,6 +236,12 @@ def walk(stream: bytes) -> Iterator[tuple[int, bytes]]:
         yield kind, data[start + 5 : end]
 
 
+def startup_packet(**parameters: str) -> bytes:
+    """What a client says first."""
+    words = b"".join(f"{name}\0{value}\0".encode() for name, value in parameters.items()) + b"\0"
+    return (len(words) + 8).to_bytes(4, "big") + (3 << 16).to_bytes(4, "big") + words
+
+
 def query(text: str) -> bytes:
     """A simple query."""
     body = text.encode() + b"\0"

@@ -7,7 +7,7 @@ from duress.faults import plan
 from duress.faults.injectors.injection import Injection
 from duress.faults.plan import Event, Plan
 from duress.faults.worlds import refuse
-from duress.scenarios.sim.faults import links, processes, server
+from duress.scenarios.sim.faults import clocks, links, processes, server, statements
 from duress.scenarios.sim.faults.scene import Scene
 
 Life = Callable[[Scene, Injection, Any], Coroutine[None, None, None]]
@@ -23,8 +23,22 @@ LIVES: Final[Mapping[type[plan.Fault], Life]] = {
     plan.CutCommit: links.cut_commit,
     plan.LoseNotify: links.lose_notify,
     plan.TerminateBackend: server.terminate,
+    plan.CancelStatement: statements.cancel,
+    plan.StatementTimeout: statements.statement_timeout,
+    plan.LockTimeout: statements.lock_timeout,
+    plan.Deadlock: statements.deadlock,
+    plan.SerializationFailure: statements.serialization_failure,
+    plan.IdleInTransactionTimeout: statements.idle_in_transaction,
+    plan.ReadOnly: statements.read_only,
     plan.CrashBackend: server.crash,
     plan.RestartPostgres: server.restart,
+    plan.CrashAtCommit: server.crash_at_commit,
+    plan.PausePostgres: server.pause,
+    plan.TooManyConnections: server.too_many_connections,
+    plan.DiskFull: server.disk_full,
+    plan.FsyncFails: server.fsync_fails,
+    plan.ClockSkew: clocks.skew,
+    plan.ClockJump: clocks.jump,
 }
 
 

@@ -70,9 +70,10 @@ def test_two_networks_share_a_server_and_take_only_their_own_proxies_along(
             monkeypatch.setenv("DURESS_TOXIPROXY", f"{host}:{port}")
             async with open_toxiproxy() as outer:
                 dsn = await outer.listen(0, server.dsn(tcp=True))
-                async with open_toxiproxy() as inner, await psycopg.AsyncConnection.connect(
-                    await inner.listen(0, server.dsn(tcp=True))
-                ) as one:
+                async with (
+                    open_toxiproxy() as inner,
+                    await psycopg.AsyncConnection.connect(await inner.listen(0, server.dsn(tcp=True))) as one,
+                ):
                     await inner.withhold(0)
                     await inner.release(0)
                     await one.execute("select 1")

@@ -35,7 +35,7 @@ async def refuse(scene: Scene, injection: Injection, fault: RefuseConnections) -
     if await scene.seen(injection, watch.refused):
         await injection.hold(fault.duration)
     network.refuse(name, on=False)
-    _healed(scene, injection, "connections are accepted again")
+    scene.healed(injection, "connections are accepted again")
 
 
 async def partition(scene: Scene, injection: Injection, fault: Partition) -> None:
@@ -50,7 +50,7 @@ async def partition(scene: Scene, injection: Injection, fault: Partition) -> Non
     if fault.heals == "dead":
         network.drop(name)
     network.heal(name)
-    _healed(scene, injection, "everything arrives again" + ("" if fault.heals == "alive" else ", on new connections"))
+    scene.healed(injection, "everything arrives again" + ("" if fault.heals == "alive" else ", on new connections"))
 
 
 async def slow(scene: Scene, injection: Injection, fault: SlowLink) -> None:
@@ -64,7 +64,7 @@ async def slow(scene: Scene, injection: Injection, fault: SlowLink) -> None:
     if await scene.seen(injection, watch.late):
         await injection.hold(fault.duration)
     network.quicken(name)
-    _healed(scene, injection, "its link is as fast as before")
+    scene.healed(injection, "its link is as fast as before")
 
 
 async def cut_commit(scene: Scene, injection: Injection, fault: CutCommit) -> None:
@@ -89,9 +89,4 @@ async def lose_notify(scene: Scene, injection: Injection, fault: LoseNotify) -> 
     if await scene.seen(injection, watch.deaf):
         await injection.hold(fault.duration)
     network.deafen(name, on=False)
-    _healed(scene, injection, "notifications arrive again")
-
-
-def _healed(scene: Scene, injection: Injection, what: str) -> None:
-    if injection.fired:
-        injection.was_healed(scene.sighting(what))
+    scene.healed(injection, "notifications arrive again")
