@@ -49,6 +49,10 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "clock-jump": (_SIM,),
     "pooler": (),
 }
+# What strikes a worker's way to the server.
+NETWORK_KINDS: Final = frozenset(
+    ("drop-connection", "refuse-connections", "partition", "slow-link", "cut-commit", "lose-notify")
+)
 # What would harm a server that is not ours, for everybody who uses it.
 HARMFUL: Final = frozenset(kind_of(fault) for fault in OUTAGES)
 

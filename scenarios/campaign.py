@@ -25,8 +25,8 @@ import msgspec
 from duress.faults import planfile
 from duress.faults.bounds import Place
 from duress.faults.generate import generate
-from duress.faults.plan import Plan
-from duress.faults.worlds import as_possible, can
+from duress.faults.plan import Plan, kind
+from duress.faults.worlds import NETWORK_KINDS, as_possible, can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
@@ -145,7 +145,9 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         settings=_settings(order),
         verdict="inconclusive",
         invariants=titles(order.scenario.invariants),
-        allowed=tuple(kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world)),
+        allowed=tuple(
+            kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world, order.work.network)
+        ),
         not_covered=_not_covered(order),
         wanted=len(order.seeds),
         command=tuple(order.command),
@@ -270,6 +272,11 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     return {**dataclasses.asdict(order.work.settings), **of_world, "jobs": order.jobs, **chosen, **weights}
 
 
+def _kinds_of(order: Order) -> set[str]:
+    """Those that can happen in this campaign."""
+    return set(order.kinds) if order.plan is None else {kind(event.fault) for event in order.plan.events}
+
+
 def _not_covered(order: Order) -> tuple[str, ...]:
     """What a reader might think was tested, and no run of this campaign can test."""
     missing = [
@@ -282,7 +289,7 @@ def _not_covered(order: Order) -> tuple[str, ...]:
     if order.work.world == "sim":
         missing.append("real processes and sockets: workers, links and time are simulated; PostgreSQL is real")
         missing.append("networks: nothing was cut or partitioned; delays of 0.2 to 1 ms")
-    else:
+    elif not NETWORK_KINDS & _kinds_of(order):
         missing.append("networks: nothing between the workers and PostgreSQL was delayed, cut or partitioned")
     missing.append("clocks: all workers share the clock of one machine")
     return tuple(missing)
