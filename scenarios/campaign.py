@@ -25,8 +25,8 @@ import msgspec
 from duress.faults import planfile
 from duress.faults.bounds import Place
 from duress.faults.generate import generate
-from duress.faults.plan import Plan
-from duress.faults.worlds import can
+from duress.faults.plan import Plan, kind
+from duress.faults.worlds import NETWORK_KINDS, as_possible, can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
@@ -145,7 +145,9 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         settings=_settings(order),
         verdict="inconclusive",
         invariants=titles(order.scenario.invariants),
-        allowed=tuple(kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world)),
+        allowed=tuple(
+            kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world, order.work.network)
+        ),
         not_covered=_not_covered(order),
         wanted=len(order.seeds),
         command=tuple(order.command),
@@ -215,7 +217,8 @@ def draw(order: Order, seed: int) -> Plan:
     if not any(order.kinds.values()):
         return Plan()
     bounds = bounds_of(order.work.settings, order.kinds, order.places)
-    return generate(random.Random(f"plan {seed}"), bounds)
+    plan = generate(random.Random(f"plan {seed}"), bounds)
+    return as_possible(plan, order.work.network) if order.work.world == "procs" else plan
 
 
 def token_of(order: Order, seed: int, ground: Ground, simulated: Simulated | None = None) -> str | None:
@@ -264,8 +267,14 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     """What a reader must know to compare two campaigns."""
     chosen = {f"option {name}": value for name, value in sorted(order.work.options.items())}
     weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
-    simulated = {"scheduler": order.work.simulating.scheduler} if order.work.world == "sim" else {}
-    return {**dataclasses.asdict(order.work.settings), **simulated, "jobs": order.jobs, **chosen, **weights}
+    sim = order.work.world == "sim"
+    of_world = {"scheduler": order.work.simulating.scheduler} if sim else {"network": order.work.network}
+    return {**dataclasses.asdict(order.work.settings), **of_world, "jobs": order.jobs, **chosen, **weights}
+
+
+def _kinds_of(order: Order) -> set[str]:
+    """Those that can happen in this campaign."""
+    return set(order.kinds) if order.plan is None else {kind(event.fault) for event in order.plan.events}
 
 
 def _not_covered(order: Order) -> tuple[str, ...]:
@@ -273,14 +282,14 @@ def _not_covered(order: Order) -> tuple[str, ...]:
     missing = [
         f"{kind}: allowed by the scenario, but it cannot be done in {order.work.world}"
         for kind in sorted(order.scenario.faults)
-        if not can(kind, order.work.world)
+        if not can(kind, order.work.world, order.work.network)
     ]
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")
     if order.work.world == "sim":
         missing.append("real processes and sockets: workers, links and time are simulated; PostgreSQL is real")
         missing.append("networks: nothing was cut or partitioned; delays of 0.2 to 1 ms")
-    else:
+    elif not NETWORK_KINDS & _kinds_of(order):
         missing.append("networks: nothing between the workers and PostgreSQL was delayed, cut or partitioned")
     missing.append("clocks: all workers share the clock of one machine")
     return tuple(missing)

@@ -12,7 +12,7 @@ from duress.engine import observer
 from duress.faults import planfile
 from duress.faults.bounds import USUAL_PLACES, Place
 from duress.faults.plan import KINDS, Plan, PlanError
-from duress.faults.worlds import Network, World, drawable, objection, refuse
+from duress.faults.worlds import NetworkName, World, drawable, objection, refuse
 from duress.scenarios.canaries import Canary, canaries
 from duress.scenarios.settings import USUAL, Settings
 from duress.scenarios.shards import Shard
@@ -71,7 +71,7 @@ def chosen_world(asked: World | None, dsn: str | None) -> World:
 
 
 def chosen_plan(
-    path: Path | None, workers: int, world: World, network: Network = "proxy", *, own_server: bool
+    path: Path | None, workers: int, world: World, network: NetworkName = "proxy", *, own_server: bool
 ) -> Plan | None:
     """The plan in a file; the error names the file, the field, and what would be right."""
     if path is None:
@@ -89,7 +89,7 @@ def chosen_kinds(
     canary: Canary | None,
     wanted: str | None,
     world: World,
-    network: Network = "proxy",
+    network: NetworkName = "proxy",
     *,
     own_server: bool,
 ) -> Mapping[str, float]:

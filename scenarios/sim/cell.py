@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from duress.scenarios.procs.deathbed import die_with
+from duress.faults.deathbed import die_with
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, receive, send
 
 if TYPE_CHECKING:
