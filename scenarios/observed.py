@@ -28,6 +28,7 @@ class Simulated:
     code: str
     twice: bool  # it was run twice, and was the same
     trace: tuple[Happening, ...] = ()
+    server_log: str = ""  # as PostgreSQL wrote it in this run, if that was wanted
     choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
 
 
