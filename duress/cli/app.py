@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "diff": ("duress.cli.differing", "Show the first difference of two simulated runs."),
     "list": ("duress.cli.listing", "List the scenarios, or the canaries of one."),
     "report": ("duress.cli.reporting", "Show a finished campaign, and write its report again."),
+    "gate": ("duress.cli.gate", "Judge a finished campaign by limits and by an earlier one."),
     "doctor": ("duress.cli.doctor", "Say what works on this machine; --heal undoes what killed runs left behind."),
     "engine": ("duress.cli.engine", "Migrate the engine's schema; list, show and cancel workflows."),
 }

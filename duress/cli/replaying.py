@@ -13,9 +13,10 @@ import click
 from duress import reports
 from duress.cli import codes, terminal
 from duress.cli.document import document
+from duress.cli.folders import new_folder
 from duress.cli.orders import order_of, with_plan
 from duress.cli.reproductions import planned
-from duress.cli.running import conduct, folder_for
+from duress.cli.running import conduct
 from duress.cli.tracing import Traces
 from duress.reports.terminal import show
 from duress.scenarios.campaign import Order, Outcome
@@ -75,10 +76,10 @@ def _folders(chosen: Sequence[Reproduction], out: Path | None) -> Iterator[list[
     """One for the files of each run; without `out` they go when the command ends."""
     if out is not None:
         several = len(chosen) > 1
-        yield [folder_for(out / f"seed-{run.seed}" if several else out, run.reference) for run in chosen]
+        yield [new_folder(out / f"seed-{run.seed}" if several else out, run.reference) for run in chosen]
         return
     with tempfile.TemporaryDirectory(prefix="duress-replay-") as folder:
-        yield [folder_for(Path(folder) / str(number), run.reference) for number, run in enumerate(chosen)]
+        yield [new_folder(Path(folder) / str(number), run.reference) for number, run in enumerate(chosen)]
 
 
 async def _replay(

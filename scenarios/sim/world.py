@@ -23,6 +23,7 @@ from duress.scenarios.result import FaultRecord
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.sim.crew import SimCrew
 from duress.scenarios.sim.divergence import divergence
+from duress.scenarios.sim.faults.scene import Scene
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
 from duress.scenarios.spec import Scenario
@@ -114,10 +115,10 @@ def _final(shared: Shared) -> FinalState:
 async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     """The harness's own process."""
     scenario, settings = shared.scenario, shared.settings
-    recorder = Recorder(partial(_remark, run) if shared.simulating.trace else None)
+    recorder = Recorder(lambda: run.now, partial(_remark, run) if shared.simulating.trace else None)
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
-    strikes.attach(crew, SimInjector(run, crew, recorder))
+    strikes.attach(crew, SimInjector(Scene(run, crew, recorder, scenario.contention)))
     outside = SimReceiver(
         scenario.answer,
         lambda name, facts: recorder.add("receiver", name, facts),
@@ -127,9 +128,9 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     async with Engine(run.dsn, schema=settings.schema, observer=ClientObserver(recorder)) as engine, outside:
         await crew.start(settings.workers)
         recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
+        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
         await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
-        offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
+        offset = time.time() - run.now + recorder.began  # the server shows the same time
         await crew.stop()
     return Seen(
         history=recorder.history(),
