@@ -38,3 +38,11 @@ class Diverged(Exception):
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(divergence.message)
         self.divergence = divergence
+
+
+class RunFailed(Exception):
+    """The simulation itself failed, or stands still for ever; the message is its traceback."""
+
+    def __init__(self, text: str, trace: tuple[Happening, ...] = ()) -> None:
+        super().__init__(text)
+        self.trace = trace
