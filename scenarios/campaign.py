@@ -30,7 +30,7 @@ from duress.faults.worlds import NETWORK_KINDS, as_possible, can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
-from duress.scenarios.observed import Diverged, Happening, Simulated
+from duress.scenarios.observed import Diverged, Happening, RunFailed, Simulated
 from duress.scenarios.result import Campaign, Divergence, HarnessFailure, Run, Violation
 from duress.scenarios.settings import bounds_of
 from duress.scenarios.shards import Shard
@@ -105,7 +105,9 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
                     again = reproduce(order, seed, token_of(order, seed, ground))
                     divergences.append(msgspec.structs.replace(error.divergence, reproduce=again))
                     continue
-                except Exception:  # noqa: BLE001  # whatever it was, what the other runs found is kept
+                except Exception as error:  # noqa: BLE001  # whatever it was, what the other runs found is kept
+                    if isinstance(error, RunFailed) and order.traced is not None:
+                        order.traced(seed, error.trace)
                     again = f"reproduce with: {reproduce(order, seed, token_of(order, seed, ground))}"
                     failures.append((seed, f"{again}\n{traceback.format_exc()}"))
                     break
