@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from duress.faults.deathbed import PARENT_GONE
 from duress.scenarios.points import Armed, Reported
-from duress.scenarios.procs.deathbed import PARENT_GONE
 from duress.scenarios.procs.wire import LINE_LIMIT, Go, Orders
 
 

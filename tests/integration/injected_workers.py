@@ -14,6 +14,7 @@ from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.target import WorkerProcess
 from duress.faults.journal import Journal
+from duress.faults.network import Network
 from duress.faults.plan import AnyFault, AtPoint, AtTime, Event
 from duress.faults.postgres import Server
 
@@ -62,6 +63,10 @@ class Workers:
     processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     incarnations: dict[int, int] = field(default_factory=dict)
     respawned: list[int] = field(default_factory=list)
+    network: Network | None = None
+
+    def link(self, worker: int) -> str:
+        return self.dsn
 
     def process(self, worker: int) -> WorkerProcess | None:
         process = self.processes.get(worker)
