@@ -20,7 +20,7 @@ from duress.scenarios import measure, rare, verdict
 from duress.scenarios.campaign import Order
 from duress.scenarios.coverage import Swept, Target
 from duress.scenarios.invariants import judge
-from duress.scenarios.observed import Observed
+from duress.scenarios.observed import Observed, RunFailed
 from duress.scenarios.sim.ground import SimGround, open_sim_ground
 from duress.scenarios.sim.reproduction import token_of
 
@@ -147,13 +147,19 @@ async def sweep(
 async def strike(order: Order, ground: SimGround, seed: int, targets: tuple[Target, ...]) -> Swept:
     """The run of the seed with these faults."""
     plan = Plan(events=tuple(one.event for one in targets))
-    observed = await ground.observe(seed, plan)
+    own = dataclasses.replace(order, plan=plan)
+    try:
+        observed = await ground.observe(seed, plan)
+    except RunFailed as error:  # the harness's failure, or the workload's: what the other runs find is not lost for it
+        why = (f"the run failed: {str(error).strip().splitlines()[-1]}",)
+        return Swept(
+            targets=targets, verdict="unexplained", struck=0, why=why, token=token_of(own, seed, ground.postgres)
+        )
     findings = judge(observed.evidence, order.scenario.invariants)
     struck = sum(record.fired for record in observed.faults)
     led_away = len(targets) > 1 and 0 < struck < len(targets)
     doubts = () if led_away else verdict.doubts_of(observed)
     passed = not findings and not doubts
-    own = dataclasses.replace(order, plan=plan)
     return Swept(
         targets=targets,
         verdict="fail" if findings else "pass" if passed else "unexplained",

@@ -46,14 +46,14 @@ def sweep(asked: Order, choose: "type[Chosen]") -> tuple[list[Target], list[Swep
 
 
 class Chosen:
-    """Of each kind of fault at each kind of place one in the middle and the last."""
+    """Of each kind of fault at each kind of place the first, one in the middle, and the last."""
 
     @staticmethod
     def of(wanted: list[Target]) -> list[Target]:
         groups: dict[tuple[Where, str], list[Target]] = {}
         for one in wanted:
             groups.setdefault((one.where, kind(one.event.fault)), []).append(one)
-        return [one for group in groups.values() for one in (group[len(group) // 2], group[-1])]
+        return [one for group in groups.values() for one in (group[0], group[len(group) // 2], group[-1])]
 
 
 class FirstTransaction(Chosen):
@@ -75,7 +75,7 @@ class FirstTransaction(Chosen):
 def test_each_fault_strikes_at_each_kind_of_place_to_the_last_and_payments_survive(tmp_path: Path) -> None:
     """That the last place of the run is reached shows that nothing before it has changed."""
     _, results = sweep(order(tmp_path), Chosen)
-    assert len(results) == 24
+    assert len(results) == 36
     for one in results:
         assert (one.verdict, one.struck, one.why) == ("pass", 1, ()), one
         assert one.token == ""
