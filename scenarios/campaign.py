@@ -26,7 +26,7 @@ from duress.faults.bounds import Bounds, Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan
 from duress.faults.worlds import can
-from duress.scenarios import evidencefile, measure, verdict
+from duress.scenarios import evidencefile, measure, rpo, verdict
 from duress.scenarios.result import Campaign, Run, Violation
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
@@ -155,6 +155,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         ambiguous_commits=ambiguous.commits,
         ambiguous_present=ambiguous.present,
         ambiguous_absent=ambiguous.absent,
+        acknowledged_lost=rpo.lost(evidence).count if evidence.survived else 0,
         stalls=measure.stalls(evidence),
         faults=tuple(
             msgspec.structs.replace(record, recovery=recovery)
