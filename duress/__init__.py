@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         transaction,
         workflow,
     )
+    from duress.pytest_plugin.subject import test
+    from duress.strategies import plans
 
 __all__ = [
     "Engine",
@@ -30,15 +32,21 @@ __all__ = [
     "current",
     "durable_error",
     "errors",
+    "plans",
     "race",
     "sleep",
     "step",
+    "test",
     "transaction",
     "workflow",
 ]
+# What is not the engine's → the module that has it.
+_ELSEWHERE = {"plans": "duress.strategies", "test": "duress.pytest_plugin.subject"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
     if name in __all__:
         return getattr(import_module("duress.engine"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

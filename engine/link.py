@@ -64,7 +64,7 @@ class Connector:
     async def connect(self, connection_class: type[AnyConnection] = psycopg.AsyncConnection) -> AnyConnection:
         """An autocommit session that trusts none of the role's defaults on which we depend."""
         spare = self.spare
-        if spare is not None and type(spare) is connection_class:
+        if isinstance(spare, connection_class):
             self.spare = None
             if not spare.closed:
                 return spare

@@ -8,7 +8,7 @@ import io
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from duress.reports.summary import Broken, Summary
+from duress.reports.summary import Broken, Summary, determinism
 from duress.reports.wording import count, moment, plain
 from duress.scenarios.result import Campaign
 
@@ -31,6 +31,8 @@ def junit(summary: Summary) -> bytes:
             case.result = [Skipped(message="no run was judged")]
         suite.add_testcase(case)
     suite.add_testcase(_conclusive(summary))
+    if (repeated := determinism(campaign)) is not None:
+        suite.add_testcase(_deterministic(campaign, repeated))
     document = JUnitXml("duress")
     document.add_testsuite(suite)
     document.update_statistics()  # type: ignore[no-untyped-call]
@@ -52,7 +54,20 @@ def _properties(campaign: Campaign) -> dict[str, str]:
         "machine": campaign.machine,
         "workers": str(campaign.workers),
         "canary": campaign.canary or "none",
+        **{f"token of seed {run.seed}": run.token for run in campaign.runs if run.token and run.verdict != "pass"},
     }
+
+
+def _deterministic(campaign: Campaign, repeated: str) -> TestCase:
+    """An error, not a failure: the harness cannot be trusted, which says nothing about what it tests."""
+    case = TestCase("deterministic", classname=_classname(campaign))
+    if campaign.divergences:
+        error = Error(message=plain(repeated), type_="diverged")
+        error.text = plain(
+            "\n".join(f"seed {one.seed}: {one.message}\n    {one.reproduce}" for one in campaign.divergences[:_LISTED])
+        )
+        case.result = [error]
+    return case
 
 
 def _failure(broken: Broken) -> Failure:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from duress.reports import plotting, statistics, wording
 from duress.reports.plot_run import fired
-from duress.reports.summary import PHASES, Sample, Summary, gaps
+from duress.reports.summary import PHASES, Sample, Summary, determinism, gaps
 from duress.scenarios.result import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -71,6 +71,7 @@ def page(summary: Summary, recovery: Sequence[plotting.Plot], pictures: Sequence
         headline=headline(summary),
         slowest=slowest(summary),
         rate=rate(summary),
+        repeated=determinism(summary.campaign),
         gaps=gaps(summary.campaign, summary),
         phases=PHASES,
         cell=cell,

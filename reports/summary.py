@@ -123,9 +123,11 @@ class Summary:
 
     @property
     def reproduce(self) -> str | None:
-        """The line to paste for the first violation, or for the first run that did not pass."""
+        """The line to paste for the first violation, divergence, or run that did not pass."""
         for broken in self.broken:
             return broken.violations[0].reproduce
+        for divergence in self.campaign.divergences:
+            return divergence.reproduce
         return next((run.reproduce for run in self.campaign.runs if run.verdict != "pass" and run.reproduce), None)
 
 
@@ -144,6 +146,17 @@ def summarise(campaign: Campaign) -> Summary:
         inconclusive=verdicts.count("inconclusive"),
         failure_rate=statistics.rate_interval(failed, passed + failed),
     )
+
+
+def determinism(campaign: Campaign) -> str | None:
+    """How much was done to see that a simulated run is the same each time; None in a world where it need not be."""
+    if campaign.world != "sim":
+        return None
+    diverged = len(campaign.divergences)
+    if not campaign.run_twice:
+        return "no run was made twice, so nothing says that they can be repeated"
+    verdict = "all were the same to the byte" if not diverged else f"{diverged} of them diverged"
+    return f"{campaign.run_twice} of {len(campaign.runs) + diverged} runs were made twice: {verdict}"
 
 
 def gaps(campaign: Campaign, summary: Summary) -> tuple[str, ...]:

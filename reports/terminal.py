@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from duress.reports.page import MARKS, cell, headline
-from duress.reports.summary import Broken, Summary, gaps, summarise
+from duress.reports.summary import Broken, Summary, determinism, gaps, summarise
 from duress.reports.wording import count, duration, plain
 from duress.scenarios.result import Campaign
 
@@ -26,6 +26,8 @@ def show(campaign: Campaign, console: Console, *, report: Path | None = None) ->
     summary = summarise(campaign)
     console.print(_verdict(summary), soft_wrap=True)
     console.print(_counted(summary), soft_wrap=True)
+    if (repeated := determinism(campaign)) is not None:
+        console.print(Text(repeated, style=_STYLES["fail"] if campaign.divergences else "dim"), soft_wrap=True)
     if summary.kinds:
         console.print()
         console.print(_faults(summary))

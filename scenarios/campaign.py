@@ -27,7 +27,8 @@ from duress.faults.generate import generate
 from duress.faults.plan import Plan
 from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, rpo, verdict
-from duress.scenarios.result import Campaign, Run, Violation
+from duress.scenarios.observed import Diverged, Simulated
+from duress.scenarios.result import Campaign, Divergence, Run, Violation
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
 from duress.scenarios.work import Ground, Work, open_ground
@@ -47,6 +48,7 @@ class Order:
     places: Sequence[Place]  # engine points to aim them at
     out: Path
     jobs: int = 1
+    asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
 
     @property
@@ -68,6 +70,11 @@ class Outcome:
     campaign: Campaign
     failures: list[tuple[int, str]] = field(default_factory=list)
 
+    @property
+    def harness_failed(self) -> bool:
+        """So that what was not found proves nothing."""
+        return bool(self.failures or self.campaign.divergences)
+
 
 async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
     """Run every seed. Raises what makes all of it impossible: ServerError, DatabaseUnusable."""
@@ -75,6 +82,7 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
     waiting = iter(order.seeds)
     runs: dict[int, Run] = {}
     failures: list[tuple[int, str]] = []
+    divergences: list[Divergence] = []
     versions: list[str] = []
 
     async def lane(number: int) -> None:
@@ -86,8 +94,13 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
                 watcher.began(seed)
                 try:
                     runs[seed] = await one_run(order, ground, seed, with_spans=len(runs) < RUNS_WITH_SPANS)
+                except Diverged as error:
+                    again = reproduce(order, seed, token_of(order, seed, ground))
+                    divergences.append(msgspec.structs.replace(error.divergence, reproduce=again))
+                    continue
                 except Exception:  # noqa: BLE001  # whatever it was, what the other runs found is kept
-                    failures.append((seed, traceback.format_exc()))
+                    again = f"reproduce with: {reproduce(order, seed, token_of(order, seed, ground))}"
+                    failures.append((seed, f"{again}\n{traceback.format_exc()}"))
                     break
                 watcher.ended(runs[seed])
             lost = await ground.lost_in_transaction()
@@ -98,6 +111,9 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
     judged = [runs[seed] for seed in order.seeds if seed in runs]
     decided, reasons = verdict.of_campaign(judged)
     broken = tuple(f"the harness failed at seed {seed}: {text.strip().splitlines()[-1]}" for seed, text in failures)
+    if divergences:
+        twice, seeds = len(divergences) + sum(run.twice for run in judged), sorted(one.seed for one in divergences)
+        broken += (f"{len(divergences)} of {twice} runs were not the same the second time, the first: seed {seeds[0]}",)
     campaign = Campaign(
         scenario=order.work.reference,
         world=order.work.world,
@@ -110,10 +126,11 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
         postgres=versions[0] if versions else "",
         machine=f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}",
         settings=_settings(order),
-        verdict="inconclusive" if failures and decided == "pass" else decided,
+        verdict="inconclusive" if broken and decided == "pass" else decided,
         reasons=(*broken, *reasons),
         not_covered=_not_covered(order, judged),
         runs=tuple(judged),
+        divergences=tuple(sorted(divergences, key=lambda one: one.seed)),
     )
     return Outcome(campaign, failures)
 
@@ -124,12 +141,14 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     from duress.scenarios.recovery import recoveries
 
     plan = order.plan if order.plan is not None else draw(order, seed)
-    plan_file = order.out / f"seed-{seed}.plan.json"
+    plan_file = _plan_file(order, seed)
     planfile.save(plan, plan_file)
     observed = await ground.observe(seed, plan)
     evidence = observed.evidence
     findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
-    repeat = reproduce(order, seed, plan_file)
+    simulated = observed.simulated
+    token = token_of(order, seed, ground, simulated)
+    repeat = reproduce(order, seed, token)
     violations = tuple(
         Violation(
             invariant=finding.invariant, title=finding.title, seed=seed, message=finding.message, reproduce=repeat
@@ -166,6 +185,9 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         spans=spans(evidence) if with_spans or decided != "pass" else (),
         plan=plan_file.name,
         reproduce=repeat,
+        token=token,
+        hash=None if simulated is None else simulated.hash,
+        twice=simulated is not None and simulated.twice,
     )
 
 
@@ -185,13 +207,28 @@ def draw(order: Order, seed: int) -> Plan:
     return generate(random.Random(f"plan {seed}"), bounds)
 
 
-def reproduce(order: Order, seed: int, plan_file: Path) -> str:
+def token_of(order: Order, seed: int, ground: Ground, simulated: Simulated | None = None) -> str | None:
+    """The word that names a simulated run, with what was `simulated` if it came to its end."""
+    if order.work.world != "sim":
+        return None
+    from duress.scenarios.sim import reproduction
+
+    return reproduction.token_of(order, seed, ground.postgres, simulated)
+
+
+def reproduce(order: Order, seed: int, token: str | None) -> str:
     """The one line that repeats a run."""
+    if token is not None:
+        return shlex.join(["duress", "replay", token])
     words = ["duress", "run", order.work.reference, "--world", order.work.world, "--seed", str(seed)]
     words += ["--workers", str(order.work.settings.workers)]
     if order.work.canary is not None:
         words += ["--canary", order.work.canary]
-    return shlex.join([*words, *order.repeat, "--plan", os.path.relpath(plan_file)])
+    return shlex.join([*words, *order.repeat, "--plan", os.path.relpath(_plan_file(order, seed))])
+
+
+def _plan_file(order: Order, seed: int) -> Path:
+    return order.out / f"seed-{seed}.plan.json"
 
 
 async def _side_by_side(lane: Callable[[int], Coroutine[None, None, None]], count: int) -> None:
@@ -216,7 +253,8 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     """What a reader must know to compare two campaigns."""
     chosen = {f"option {name}": value for name, value in sorted(order.work.options.items())}
     weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
-    return {**dataclasses.asdict(order.work.settings), "jobs": order.jobs, **chosen, **weights}
+    simulated = {"scheduler": order.work.simulating.scheduler} if order.work.world == "sim" else {}
+    return {**dataclasses.asdict(order.work.settings), **simulated, "jobs": order.jobs, **chosen, **weights}
 
 
 def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:

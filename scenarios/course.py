@@ -96,10 +96,11 @@ async def _calm(connection: Connection, settings: Settings, recorder: Recorder, 
     """Wait until the workload has returned and all that was accepted has an outcome; returns how many have none."""
     deadline = recorder.now() + settings.calm
     while True:
-        accepted = {facts["workflow"] for facts in recorder.facts_of(observer.ACCEPTED)}
-        unfinished = len(accepted - await final.finished(connection, settings.schema))
-        if (work.done() and not unfinished) or recorder.now() >= deadline:
-            return unfinished
+        if work.done() or recorder.now() >= deadline:
+            accepted = {facts["workflow"] for facts in recorder.facts_of(observer.ACCEPTED)}
+            unfinished = len(accepted - await final.finished(connection, settings.schema))
+            if not unfinished or recorder.now() >= deadline:
+                return unfinished
         await asyncio.sleep(LOOK_AGAIN)
 
 

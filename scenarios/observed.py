@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from duress.scenarios.history import Evidence
-from duress.scenarios.result import FaultRecord
+from duress.scenarios.result import Divergence, FaultRecord
+
+Happening = tuple[int, str, str, str, int]  # see duress.simulator.Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +16,22 @@ class Observed:
     faults: tuple[FaultRecord, ...]  # in the plan's order
     seconds: float
     doubts: tuple[str, ...]  # why this run may prove little, beside planned faults that did not fire
+    simulated: "Simulated | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What only a simulated run has. `hash` is over all that happened, `code` over the sources that ran."""
+
+    hash: str
+    code: str
+    twice: bool  # it was run twice, and was the same
+    trace: tuple[Happening, ...] = ()
+
+
+class Diverged(Exception):
+    """A run was not the same the second time."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__(divergence.message)
+        self.divergence = divergence

@@ -1,6 +1,7 @@
 """Scenarios by name: the ones that come with duress, and a user's own as `package.module:name`."""
 
 import importlib
+import os
 import sys
 from typing import Final
 
@@ -52,6 +53,28 @@ def load(reference: str) -> Scenario:
     scenario = find(reference)
     importlib.import_module(scenario.module)
     return scenario
+
+
+def reference_of(scenario: Scenario | str) -> str:
+    """The name by which another process finds the scenario. Raises UnknownScenario if there is none."""
+    if isinstance(scenario, str):
+        return scenario
+    for name in BUILT_IN:
+        if find(name) is scenario:
+            return name
+    module = sys.modules.get(scenario.module)
+    for name, value in vars(module).items() if module is not None else ():
+        if value is scenario:
+            return f"{scenario.module}:{name}"
+    raise UnknownScenario(
+        f"scenario {scenario.name!r}: each worker imports {scenario.module!r}, and no name there is this scenario; "
+        "assign it to a name at the top of the module in `Scenario(module=…)`"
+    )
+
+
+def search_path() -> str:
+    """PYTHONPATH for a process of ours, so that it finds whatever can be imported here."""
+    return os.pathsep.join(dict.fromkeys(path or os.getcwd() for path in sys.path))
 
 
 def _what_there_is() -> str:

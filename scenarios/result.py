@@ -65,6 +65,20 @@ class Span(Struct, frozen=True, kw_only=True):
     epoch: int | None = None
 
 
+class Divergence(Struct, frozen=True, kw_only=True):
+    """A simulated run that was not the same when it was run again: something decides it that we do not control."""
+
+    seed: int
+    message: str  # one sentence: where, and what was seen on both sides
+    entry: int | None = (
+        None  # in the record of what happened, from 0; None: all entries are equal, what came out is not
+    )
+    before: tuple[str, ...] = ()  # the last entries that are equal
+    first: str | None = None  # the entry of the first run; None: it had ended
+    second: str | None = None
+    reproduce: str = ""  # ONE line to paste
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One seed."""
 
@@ -90,6 +104,9 @@ class Run(Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()  # only kept for failing runs and for the first few
     plan: str | None = None  # path of the plan file, relative to the result
     reproduce: str = ""
+    token: str | None = None  # names a simulated run, for `duress replay`
+    hash: str | None = None  # over all that happened in a simulated run
+    twice: bool = False  # it was run twice, and was the same to the byte
 
 
 class Campaign(Struct, frozen=True, kw_only=True):
@@ -112,3 +129,9 @@ class Campaign(Struct, frozen=True, kw_only=True):
     invariants: dict[str, str] = {}  # checked in every run, id → title: {"S2": "no-rerun"}; JUnit has a case for each
     not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
     runs: tuple[Run, ...] = ()
+    divergences: tuple[Divergence, ...] = ()  # simulated runs that were not the same the second time; not in `runs`
+
+    @property
+    def run_twice(self) -> int:
+        """How many runs were made twice, to see whether they are the same."""
+        return len(self.divergences) + sum(run.twice for run in self.runs)

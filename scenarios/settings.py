@@ -1,7 +1,11 @@
-"""How a run is sized and paced."""
+"""How a run is sized and paced, and how it is simulated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+
+SCHEDULER: Final = "random"  # the usual one, by its name in duress.simulator.SCHEDULERS
+TWICE_EVERY: Final = 10  # seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +24,20 @@ class Settings:
     horizon: float = 3.0  # the last moment of a drawn fault that is to come at a time
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulating:
+    """How the runs of one cell are simulated. `choices` are recorded ones, which then decide instead of the seed."""
+
+    scheduler: str = SCHEDULER
+    choices: Mapping[str, tuple[int, ...]] | None = None
+    twice_every: int = TWICE_EVERY  # seeds: so large a sample is run twice, and must be the same to the byte; 0 is none
+    trace: bool = False  # keep everything that happens
+    fresh: bool = False  # every run in a new copy of the database, not only the second of two
+    server: Mapping[str, str] = field(default_factory=dict)  # further settings of PostgreSQL
+
+
 # A simulated run is small: many of them find more than few large ones.
 USUAL: Mapping[str, Settings] = {
     "procs": Settings(),
-    "sim": Settings(workers=3, lease=0.3, heartbeat=0.1, poll=0.1, horizon=0.6),
+    "sim": Settings(workers=3, lease=0.3, heartbeat=0.1, poll=0.2, horizon=0.25),
 }

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from duress.engine import Engine
 from duress.faults.plan import Plan
 from duress.faults.worlds import World
 from duress.scenarios.observed import Observed
-from duress.scenarios.settings import Settings
+from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.spec import Scenario
 
 
@@ -28,6 +28,7 @@ class Work:
     canary: str | None
     dsn: str | None  # a user's own server; None: we start one
     logs: Path
+    simulating: Simulating = field(default_factory=Simulating)  # of the simulated world
 
 
 class Ground(Protocol):

@@ -14,7 +14,7 @@ from .errors import Escape, SimulationError, Stuck, TokenError
 from .network import CommitPoint, Direction, Drop, Network, NetworkSettings
 from .process import SimProcess
 from .record import Entry, Record, first_difference
-from .run import DSN, Outcome, Run
+from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
 from .server import Cell, HarnessError, SimUnavailable
 from .simulation import (
@@ -47,6 +47,7 @@ __all__ = [
     "Outcome",
     "Pct",
     "Pos",
+    "Program",
     "RandomWalk",
     "Record",
     "Replay",

@@ -1,9 +1,10 @@
 """A connection of the harness's own, in real time: for what is done between runs, and for reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
+from psycopg.rows import dict_row
 
 Setup = str | Callable[[psycopg.Connection[Any]], object]
 
@@ -26,6 +27,13 @@ class Control:
     def rows(self, query: bytes, arguments: Sequence[Any] = ()) -> list[Any]:
         """The rows of a query."""
         return self._connected().execute(query, arguments).fetchall()
+
+    def read(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows of several queries, in one snapshot."""
+        connection = self._connected()
+        with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute("set transaction isolation level repeatable read read only")
+            return {name: cursor.execute(query.encode()).fetchall() for name, query in queries.items()}
 
     def apply(self, setup: Setup) -> None:
         """Run SQL, or a function of the connection."""

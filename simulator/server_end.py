@@ -12,7 +12,7 @@ from select import POLLIN, poll
 from typing import TYPE_CHECKING, Final
 
 from .server import Backend, HarnessError, Ready
-from .wire import backend_key, cancel_request, is_finished, query, walk
+from .wire import backend_pid, is_finished, query, walk
 
 if TYPE_CHECKING:
     from .server import Cell
@@ -25,14 +25,13 @@ _MOST_SIGNALS: Final = 100
 class ServerEnd:
     """A connection to the server, registered for control."""
 
-    def __init__(self, cell: "Cell", socket: _socket.socket, startup: bytes, greeting: bytes, key: bytes) -> None:
+    def __init__(self, cell: "Cell", socket: _socket.socket, startup: bytes, greeting: bytes, pid: int) -> None:
         self._cell = cell
         self._socket = socket
-        self._key = key
         self._backend: Backend | None = None
         self.startup = startup
         self.greeting = greeting
-        self.pid = int.from_bytes(key[:4], "big")
+        self.pid = pid
 
     @property
     def backend(self) -> Backend:
@@ -86,15 +85,6 @@ class ServerEnd:
         """The client's side is closed: the server reads the rest and then the end, and can send no more."""
         with suppress(OSError):  # the server was first
             self._socket.shutdown(_socket.SHUT_RDWR)
-
-    def cancel(self) -> None:
-        """What PQcancel does: ask over a connection of its own, and wait until the server has sent the signal."""
-        other = _connected(self._cell.socket_path)
-        other.settimeout(_GREETING_S)
-        other.sendall(cancel_request(self._key))
-        while other.recv(64):
-            pass
-        other.close()
 
     def leave(self, *, idle: bool) -> bool:
         """What the end of a session does to others (locks, temporary tables, LISTEN), without ending it, and release it.
@@ -189,11 +179,11 @@ def connect(cell: "Cell", startup: bytes) -> ServerEnd | bytes:
             socket.close()
             return heard
         heard += part
-    key = backend_key(heard)
-    if key is None:
+    pid = backend_pid(heard)
+    if pid is None:
         raise HarnessError("PostgreSQL greeted a connection without a process id")
     socket.setblocking(False)
-    return ServerEnd(cell, socket, startup, heard, key)
+    return ServerEnd(cell, socket, startup, heard, pid)
 
 
 def _connected(path: Path) -> _socket.socket:

@@ -255,7 +255,8 @@ class Session:
         if not isinstance(self.standing, Gone) and not self._sessions.gate.keeps(self.cancel):
             self.note("cancel request")
             self._sessions.set_now()
-            self.end.cancel()
+            self._backend.cancel()
+            self.look()
             self._sessions.look_around()
 
     # Faults

@@ -18,7 +18,7 @@ from .errors import SimulationError, Stuck
 from .loop import SimLoop
 from .network import NetworkSettings
 from .port import Port
-from .record import Difference, Entry, Record, first_difference
+from .record import Entry, Record, first_difference
 from .run import Outcome, Program, Run, calling
 from .scheduler import Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
 from .server import Cell, HarnessError
@@ -48,10 +48,12 @@ _HASH_SEED: Final = "PYTHONHASHSEED"
 class Diverged(SimulationError):
     """Two runs of the same choices differed: something in the program, or in us, is decided outside of the simulation."""
 
-    def __init__(self, token: str, difference: Difference | None, endings: tuple[str, str]) -> None:
-        what = str(difference) if difference else "no entry differs, but what came out: {} and {}".format(*endings)
-        super().__init__(f"{token} cannot be repeated; {what}")
+    def __init__(self, first: "Attempt", second: "Attempt") -> None:
+        difference = first_difference(first.entries, second.entries)
+        what = str(difference or f"no entry differs, but what came out: {first.ending} and {second.ending}")
+        super().__init__(f"{first.token} cannot be repeated; {what}")
         self.difference = difference
+        self.attempts = (first, second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,10 @@ class Simulation:
 
     # Between runs
 
+    def read(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows of several queries, by their names: what the last run has left, in one snapshot."""
+        return self._filler.read(queries)
+
     def _renew(self) -> None:
         """The database becomes a new copy of the template."""
         self._retire()
@@ -178,6 +184,14 @@ class Simulation:
         assert attempt.outcome is not None
         return attempt.outcome
 
+    def attempt(self, main: Program, *, seed: int = 0, token: str | None = None, trace: bool = False) -> "Attempt":
+        """The same, whatever comes of it: the program's failure is part of the answer. Raises what is no doing of its own."""
+        attempt = self._attempt(main, _choices(seed, token), {}, trace=trace, fresh=False)
+        if attempt.broken:
+            assert attempt.error is not None
+            raise attempt.error
+        return attempt
+
     def check_twice(
         self,
         main: Program,
@@ -197,7 +211,7 @@ class Simulation:
         second = self._attempt(main, _choices(seed, token), processes or {}, trace=True, fresh=True)
         del ballast[:]
         if first.signature != second.signature:
-            raise Diverged(first.token, first_difference(first.entries, second.entries), (first.ending, second.ending))
+            raise Diverged(first, second)
         if first.error is not None:
             raise first.error
         assert first.outcome is not None
@@ -211,7 +225,7 @@ class Simulation:
             attempt = self._attempt(main, _choices(seed, None), processes or {}, trace=False, fresh=False)
             if attempt.error is None:
                 continue
-            if isinstance(attempt.error, (SimulationError, HarnessError)) and not isinstance(attempt.error, Stuck):
+            if attempt.broken:
                 raise attempt.error
             return Failure(seed, tried, attempt.token, attempt.error)
         return None
@@ -307,6 +321,11 @@ class Attempt:
     def signature(self) -> tuple[str, str]:
         """Equal in two runs that went the same way."""
         return self.digest, self.ending
+
+    @property
+    def broken(self) -> bool:
+        """It was not the program that failed: the simulation did, or the program left it."""
+        return isinstance(self.error, (SimulationError, HarnessError)) and not isinstance(self.error, Stuck)
 
     @property
     def ending(self) -> str:

@@ -25,7 +25,7 @@ def encode(seed: int, recorded: Recorded | None) -> str:
     """The token of a seed, or of a seed and its recorded decisions."""
     if recorded is None:
         return f"{VERSION}.{PYTHON}.s.{seed}"
-    packed = zlib.compress(_pack(seed, recorded), 9)
+    packed = zlib.compress(pack(seed, recorded), 9)
     return f"{VERSION}.{PYTHON}.c.{base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
@@ -46,12 +46,13 @@ def decode(token: str) -> tuple[int, dict[str, tuple[int, ...]] | None]:
         if form == "s":
             return int(content), None
         raw = base64.b64decode(content + "=" * (-len(content) % 4), altchars=b"-_", validate=True)
-        return _unpack(zlib.decompress(raw))
+        return unpack(zlib.decompress(raw))
     except (ValueError, binascii.Error, zlib.error, StopIteration) as error:
         raise TokenError(f"this token is damaged, perhaps cut off while it was copied: {token!r}") from error
 
 
-def _pack(seed: int, recorded: Recorded) -> bytes:
+def pack(seed: int, recorded: Recorded) -> bytes:
+    """Seed and decisions as few bytes, for a word of one's own."""
     out = bytearray()
     _put(out, seed << 1 if seed >= 0 else (-seed << 1) | 1)
     streams = {name: _trimmed(values) for name, values in sorted(recorded.items())}
@@ -73,7 +74,8 @@ def _trimmed(values: Sequence[int]) -> Sequence[int]:
     return values[:end]
 
 
-def _unpack(packed: bytes) -> tuple[int, dict[str, tuple[int, ...]]]:
+def unpack(packed: bytes) -> tuple[int, dict[str, tuple[int, ...]]]:
+    """What was packed. Raises ValueError or StopIteration where that is damaged."""
     source = iter(packed)
     sign_and_seed = _take(source)
     seed = -(sign_and_seed >> 1) if sign_and_seed & 1 else sign_and_seed >> 1

@@ -12,6 +12,7 @@ import socket
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial, wraps
@@ -35,6 +36,11 @@ _NODE: Final = 0x02_00_00_00_00_01  # a locally administered network address
 def _randomness(loop: "SimLoop") -> random.Random:
     life = CURRENT.get()
     return loop.random if life is None else life.random
+
+
+# The first finalizer that is made in a Python process has all of them called at exit, and none after that. Were it made in
+# a run, "exit" would be the end of a simulated process, and connections that a later run loses would not be seen to close.
+weakref.finalize(_randomness, int).detach()
 
 
 def _virtual(original: Callable[..., Any], inside: Callable[..., Any]) -> Callable[..., Any]:

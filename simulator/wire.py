@@ -215,11 +215,11 @@ def _startup(packet: bytes) -> str:
     return ", ".join(f"{name}={value}" for name, value in pairs if name and name not in {"user", "database"})
 
 
-def backend_key(greeting: bytes) -> bytes | None:
-    """The body of BackendKeyData (process id, then the secret with which to cancel), or None where a server refused."""
+def backend_pid(greeting: bytes) -> int | None:
+    """The process id in BackendKeyData, or None where a server refused."""
     for kind, body in walk(greeting):
         if kind == _BACKEND_KEY:
-            return body
+            return int.from_bytes(body[:4], "big")
     return None
 
 
@@ -241,11 +241,6 @@ def refusal(code: str, message: str) -> bytes:
     parts = [b"SFATAL", b"VFATAL", b"C" + code.encode(), b"M" + message.encode(), b""]
     body = b"\0".join(parts) + b"\0"
     return b"E" + (len(body) + 4).to_bytes(4, "big") + body
-
-
-def cancel_request(key: bytes) -> bytes:
-    """What asks a server, over a connection of its own, to cancel what the session with that key does."""
-    return (len(key) + 8).to_bytes(4, "big") + (80877102).to_bytes(4, "big") + key
 
 
 def is_finished(stream: bytes) -> bool:

@@ -11,6 +11,7 @@ from duress.cli import codes, config
 
 COMMANDS: Final = {
     "run": ("duress.cli.running", "Run scenarios under faults, judge them, and write the report."),
+    "replay": ("duress.cli.replaying", "Run a simulated run again, from its token."),
     "list": ("duress.cli.listing", "List the scenarios, or the canaries of one."),
     "report": ("duress.cli.reporting", "Show a finished campaign, and write its report again."),
     "doctor": ("duress.cli.doctor", "Say what works on this machine; --heal undoes what killed runs left behind."),

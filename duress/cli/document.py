@@ -13,8 +13,8 @@ from duress.scenarios.result import Campaign
 _WORST_FIRST = ("fail", "inconclusive", "pass")
 
 
-def document(campaigns: Sequence[tuple[Path, Campaign]]) -> bytes:
-    """`verdict`, `runs` (how many), `violations`, `faults` over all campaigns; then each campaign by itself."""
+def document(campaigns: Sequence[tuple[Path, Campaign]], **more: Any) -> bytes:
+    """`verdict`, `runs` (how many), `violations`, `faults` over all campaigns; then each campaign by itself, and `more`."""
     runs = [run for _, campaign in campaigns for run in campaign.runs]
     found: dict[str, Any] = {
         "verdict": min((campaign.verdict for _, campaign in campaigns), key=_WORST_FIRST.index),
@@ -25,6 +25,7 @@ def document(campaigns: Sequence[tuple[Path, Campaign]]) -> bytes:
             kind: {"planned": planned, "fired": fired} for kind, (planned, fired) in verdict.fault_counts(runs).items()
         },
         "campaigns": [_campaign(folder, campaign) for folder, campaign in campaigns],
+        **more,
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
 
@@ -36,6 +37,8 @@ def _campaign(folder: Path, campaign: Campaign) -> dict[str, Any]:
         "canary": campaign.canary,
         "verdict": campaign.verdict,
         "runs": len(campaign.runs),
+        "run_twice": campaign.run_twice,
+        "divergences": campaign.divergences,
         "lost_in_transaction": sum(run.lost_in_transaction for run in campaign.runs),
         "acknowledged_lost": sum(run.acknowledged_lost for run in campaign.runs),
         "attempts_without_checkpoint": sum(run.attempts_without_checkpoint for run in campaign.runs),

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,13 @@ from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
+from duress.scenarios.settings import SCHEDULER, Simulating
 from duress.scenarios.work import Work
 
 LATER = ("docker",)
 OUT = Path(".duress")
+_SHOWN = 3  # divergences; the report has them all
+Conducted = tuple[Order, Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Flags:
     dsn: str | None
     out: Path | None
     sizes: tuple[str, ...]
+    scheduler: str | None
 
 
 @click.command("run")
@@ -109,6 +114,11 @@ class Flags:
     help="Folder for results.  [default: .duress/TIME-SCENARIO]",
 )
 @click.option("--set", "sizes", multiple=True, metavar="NAME=N", help="Set a size of the scenario, like transfers=200.")
+@click.option(
+    "--scheduler",
+    type=click.Choice(["fifo", "random", "pct", "pos"]),
+    help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
@@ -121,6 +131,8 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
     if chosen.world == "sim" and chosen.dsn is not None:
         raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
+    if chosen.world != "sim" and chosen.scheduler is not None:
+        raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
     if chosen.seed is None and chosen.seeds == 0:
         click.echo("nothing selected: --seeds 0", err=True)
         return codes.NOTHING_SELECTED
@@ -136,8 +148,9 @@ def _order(reference: str, flags: Flags) -> Order:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
     plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
-    out = _folder(flags.out, reference)
+    out = folder_for(flags.out, reference)
     canary = chosen_canary(reference, flags.canary)
+    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None)
     work = Work(
         scenario=scenario,
         reference=reference,
@@ -147,14 +160,16 @@ def _order(reference: str, flags: Flags) -> Order:
         canary=flags.canary,
         dsn=flags.dsn,
         logs=out / "logs",
+        simulating=Simulating(scheduler=flags.scheduler or SCHEDULER),
     )
     return Order(
         work=work,
         seeds=[flags.seed] if flags.seed is not None else range(1, flags.seeds + 1),
         plan=plan,
-        kinds=chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None),
+        kinds=kinds,
         places=chosen_places(scenario, canary),
         out=out,
+        asked=None if flags.faults is None else tuple(kinds),
         jobs=flags.jobs,
         repeat=_repeat(flags),
     )
@@ -168,7 +183,7 @@ def _repeat(flags: Flags) -> list[str]:
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
-def _folder(out: Path | None, reference: str) -> Path:
+def folder_for(out: Path | None, reference: str) -> Path:
     """A new folder for the results, made now, so that a place where we may not write is found before the run."""
     name = "".join(letter if letter.isalnum() else "-" for letter in reference)
     folder = out or OUT / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
@@ -186,11 +201,26 @@ def _folder(out: Path | None, reference: str) -> Path:
 
 
 async def _run(orders: list[Order], as_json: bool) -> int:
-    """Run the campaigns one after the other; SIGTERM is the same as Ctrl-C."""
+    def each(order: Order, outcome: Outcome) -> int:
+        if not as_json:
+            show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+        return codes.PASS
+
+    outcomes, code = await conduct(orders, each)
+    if as_json and outcomes:
+        sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
+    return code
+
+
+async def conduct(orders: Sequence[Order], each: Callable[[Order, Outcome], int]) -> tuple[list[Conducted], int]:
+    """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
+
+    SIGTERM is the same as Ctrl-C.
+    """
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
-    outcomes: list[tuple[Order, Outcome]] = []
+    outcomes: list[Conducted] = []
     found: list[int] = []
     try:
         for order in orders:
@@ -198,17 +228,14 @@ async def _run(orders: list[Order], as_json: bool) -> int:
             outcomes.append((order, outcome))
             found.append(_code(outcome))
             found.append(await asyncio.to_thread(_write, outcome, order.out))
-            if not as_json:
-                show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+            found.append(each(order, outcome))
     except (ServerError, DatabaseUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:
         click.echo("interrupted; everything that was started has been stopped", err=True)
-        return codes.INTERRUPTED
-    if as_json and outcomes:
-        sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
-    return codes.first_of(found)
+        return [], codes.INTERRUPTED
+    return outcomes, codes.first_of(found)
 
 
 async def _campaign(order: Order) -> Outcome:
@@ -216,6 +243,8 @@ async def _campaign(order: Order) -> Outcome:
         outcome = await run_campaign(order, progress)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
+    for divergence in outcome.campaign.divergences[:_SHOWN]:
+        click.echo(terminal.divergence(divergence), err=True)
     return outcome
 
 
@@ -232,4 +261,4 @@ def _write(outcome: Outcome, folder: Path) -> int:
 def _code(outcome: Outcome) -> int:
     """The exit code of a campaign; when the harness failed, what is inconclusive is so for that reason."""
     own = codes.OF_VERDICT[outcome.campaign.verdict]
-    return codes.first_of([own, codes.HARNESS_FAILED]) if outcome.failures else own
+    return codes.first_of([own, codes.HARNESS_FAILED]) if outcome.harness_failed else own

@@ -6,12 +6,21 @@ from typing import Any
 from rich.console import Console
 
 from duress.reports.wording import plain
-from duress.scenarios.result import Run
+from duress.scenarios.result import Divergence, Run
 
 
 def results() -> Console:
     """For results."""
     return Console(file=sys.stdout, highlight=False)
+
+
+def divergence(found: Divergence) -> str:
+    """Where two runs of one seed part, with both sides."""
+    place = "in what came out" if found.entry is None else f"at entry {found.entry}"
+    lines = [f"seed {found.seed} cannot be repeated: its two runs part {place}"]
+    lines += [f"          {entry}" for entry in found.before]
+    lines += [f"  1st run {found.first}", f"  2nd run {found.second}", f"reproduce with: {found.reproduce}"]
+    return plain("\n".join(lines))
 
 
 class Progress:

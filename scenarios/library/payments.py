@@ -144,14 +144,17 @@ async def setup(connection: AsyncConnection[Any]) -> None:
 
 
 async def workload(world: World) -> None:
-    """So many lanes, each of which starts a transfer, reads its outcome, and goes on with the next."""
+    """So many lanes, each of which starts a transfer, reads its outcome, and goes on with the next.
+
+    Once enough is started, `lasting` lanes go on for as long as there are faults to come.
+    """
     base = world.random.getrandbits(64)
     wanted = world.options["transfers"]
     numbers = itertools.count()
 
-    async def lane() -> None:
+    async def lane(lasts: bool) -> None:
         number = -1
-        while world.going(started := next(numbers), wanted):
+        while world.going(started := next(numbers), wanted) and (lasts or started < wanted):
             number = started
             await one_transfer(world, number, random.Random(base + number))
         if number >= 0:
@@ -159,8 +162,8 @@ async def workload(world: World) -> None:
                 await outcome(world, number)  # long after it ended: it must read the same
 
     async with asyncio.TaskGroup() as lanes:
-        for _ in range(world.options["lanes"]):
-            lanes.create_task(lane())
+        for index in range(world.options["lanes"]):
+            lanes.create_task(lane(lasts=index < world.options["lasting"]))
 
 
 async def one_transfer(world: World, number: int, entropy: random.Random) -> None:
@@ -240,8 +243,8 @@ payments: Final = Scenario(
         ("step.committing", "debit"),
         ("step.committing", "credit"),
     ),
-    options={"transfers": 80, "lanes": 28},
-    simulated={"transfers": 10, "lanes": 4},
+    options={"transfers": 80, "lanes": 28, "lasting": 28},
+    simulated={"transfers": 8, "lanes": 4, "lasting": 1},
     tables={
         "account": "select id, balance, opening from account order by id",
         "ledger": """

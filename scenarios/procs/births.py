@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from duress.scenarios.registry import search_path
+
 STARTING_BOUND = 30.0  # seconds for the nursery's imports
 
 
@@ -99,6 +101,7 @@ async def open_nursery(scenario: str, canary: str | None) -> AsyncIterator[Nurse
             *(sys.executable, "-m", "duress.scenarios.procs.nursery", str(theirs.fileno()), str(os.getpid())),
             pass_fds=(theirs.fileno(),),
             process_group=0,
+            env={**os.environ, "PYTHONPATH": search_path()},
             stdin=subprocess.DEVNULL,
         )
     # Descriptors are sent on a duplicate: asyncio's own socket is in its hands.

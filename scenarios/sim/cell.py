@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     from duress.simulator import Cell, SimUnavailable
 
     try:
-        cell = Cell.start(core=opening.core)
+        cell = Cell.start(core=opening.core, settings=opening.simulating.server)
     except (SimUnavailable, ServerError) as error:
         send(tells, Opened(refused=str(error)))
         return
@@ -47,23 +47,36 @@ def main(arguments: list[str]) -> None:
 
 def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> None:
     from duress.scenarios import registry
+    from duress.scenarios.observed import Diverged
+    from duress.scenarios.sim.fingerprint import fingerprint
     from duress.scenarios.sim.refill import Contents
     from duress.scenarios.sim.world import Shared, observe
     from duress.scenarios.work import furnish
     from duress.simulator import Simulation
 
     scenario, settings, contents = registry.load(opening.reference), opening.settings, Contents()
+    postgres, simulating = cell.server.binaries.version, opening.simulating
+    code = fingerprint(postgres)
 
     def set_up(connection: "Connection[Any]") -> None:
         asyncio.run(furnish(connection.info.dsn, scenario, opening.canary, settings.schema))
         contents.take(connection)
 
-    with Simulation(set_up, data=contents.put, cell=cell) as simulation:
-        shared = Shared(scenario=scenario, options=opening.options, settings=settings, simulation=simulation)
-        send(tells, Opened(postgres=cell.server.binaries.version))
+    with Simulation(set_up, data=contents.put, cell=cell, scheduler=simulating.scheduler) as simulation:
+        shared = Shared(
+            scenario=scenario,
+            options=opening.options,
+            settings=settings,
+            simulation=simulation,
+            simulating=simulating,
+            code=code,
+        )
+        send(tells, Opened(postgres=postgres))
         while (ask := receive(asks, Ask)) is not None:
             try:
                 told = Told(observed=observe(shared, ask.seed, ask.plan, twice=ask.twice))
+            except Diverged as error:
+                told = Told(diverged=error.divergence)
             except Exception:  # noqa: BLE001  # the campaign decides what a failure of the harness means
                 told = Told(error=traceback.format_exc())
             send(tells, told)

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 
 from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError
-from duress.scenarios.observed import Observed
+from duress.scenarios.observed import Diverged, Observed
+from duress.scenarios.registry import search_path
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, exchange
 from duress.scenarios.work import Work
-
-TWICE_EVERY = 10  # seeds: a sample is run twice, and must be the same to the byte
 
 
 class SimulationFailed(Exception):
@@ -22,17 +21,21 @@ class SimulationFailed(Exception):
 class SimGround:
     """Ready for runs, one after the other."""
 
-    def __init__(self, process: asyncio.subprocess.Process, postgres: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, postgres: str, twice_every: int) -> None:
         self._process = process
         self.postgres = postgres
+        self._twice_every = twice_every
 
     async def observe(self, seed: int, plan: Plan) -> Observed:
-        """One run; a sample of them twice. Raises SimulationFailed."""
-        ask = Ask(seed=seed, plan=plan, twice=seed % TWICE_EVERY == 1)
+        """One run; a sample of them twice. Raises Diverged if that is not the same, SimulationFailed."""
+        twice = self._twice_every > 0 and seed % self._twice_every == 1 % self._twice_every
+        ask = Ask(seed=seed, plan=plan, twice=twice)
         try:
             told = await exchange(self._process, ask, Told)
         except EOFError:
             raise SimulationFailed(f"the simulating process ended ({await self._process.wait()})") from None
+        if told.diverged is not None:
+            raise Diverged(told.diverged)
         if told.observed is None:
             raise SimulationFailed(told.error)
         return told.observed
@@ -54,7 +57,7 @@ async def open_sim_ground(work: Work, lane: int) -> AsyncIterator[SimGround]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=output,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": search_path()},
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
     assert process.stdin is not None
@@ -63,6 +66,7 @@ async def open_sim_ground(work: Work, lane: int) -> AsyncIterator[SimGround]:
         canary=work.canary,
         options=dict(work.options),
         settings=work.settings,
+        simulating=work.simulating,
         core=cores[lane % len(cores)],
     )
     try:
@@ -73,7 +77,7 @@ async def open_sim_ground(work: Work, lane: int) -> AsyncIterator[SimGround]:
             raise ServerError(f"the simulation cannot start:\n{log.read_text(errors='replace')[-2000:]}") from None
         if opened.refused is not None:
             raise ServerError(opened.refused)
-        yield SimGround(process, opened.postgres)
+        yield SimGround(process, opened.postgres, work.simulating.twice_every)
     finally:
         process.stdin.close()
         if process.returncode is None:

@@ -7,7 +7,8 @@ import msgspec
 
 from duress.faults.plan import Plan
 from duress.scenarios.observed import Observed
-from duress.scenarios.settings import Settings
+from duress.scenarios.result import Divergence
+from duress.scenarios.settings import Settings, Simulating
 
 LENGTH_BYTES = 4
 T = TypeVar("T")
@@ -20,6 +21,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     canary: str | None
     options: dict[str, int]
     settings: Settings
+    simulating: Simulating
     core: int
 
 
@@ -42,6 +44,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """How the run went, or why there is none."""
 
     observed: Observed | None = None
+    diverged: Divergence | None = None
     error: str | None = None  # a traceback
 
 

@@ -1,29 +1,32 @@
 """One run in the simulated world: workers, workload, receiver and harness in one process, on virtual time."""
 
-import asyncio
 import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 
+import msgspec
 from psycopg import AsyncConnection
 
 from duress.engine import Engine
 from duress.faults.plan import Plan
-from duress.scenarios import course, receiver
-from duress.scenarios.final import Connection, read_final_state
+from duress.scenarios import course, final, receiver
+from duress.scenarios.final import Connection
 from duress.scenarios.history import Entry, Evidence, FinalState
-from duress.scenarios.observed import Observed
+from duress.scenarios.observed import Diverged, Observed, Simulated
 from duress.scenarios.recorder import ClientObserver, Recorder
 from duress.scenarios.result import FaultRecord
-from duress.scenarios.settings import Settings
+from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.sim.crew import SimCrew
+from duress.scenarios.sim.divergence import divergence
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
 from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
-from duress.simulator import Run, Simulation
+from duress.simulator import Diverged as ProgramDiverged
+from duress.simulator import Outcome, Program, Run, Simulation, tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Shared:
     options: Mapping[str, int]
     settings: Settings
     simulation: Simulation
+    simulating: Simulating
+    code: str  # its fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +61,43 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         return await _harness(run, shared, seed, plan)
 
     began = time.monotonic()
-    run = shared.simulation.check_twice if twice else shared.simulation.run
-    seen: Seen = run(harness, seed=seed).result
+    try:
+        outcome = _played(shared, harness, seed, twice=twice)
+    except ProgramDiverged as error:
+        raise Diverged(divergence(seed, error)) from None
+    seen: Seen = outcome.result
     evidence = Evidence(
         seed=seed,
         history=seen.history,
-        final=asyncio.run(_final(shared)),
+        final=_final(shared),
         clock_offset=seen.clock_offset,
         lease=shared.settings.lease,
         workers=shared.settings.workers,
     )
-    return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts)
+    simulated = Simulated(_hash(outcome), shared.code, twice, outcome.entries if shared.simulating.trace else ())
+    return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts, simulated)
 
 
-async def _final(shared: Shared) -> FinalState:
+def _hash(outcome: Outcome) -> str:
+    """Over all that happened in the simulation, and the history: a receiver sees what no session does."""
+    digest = blake2b(bytes.fromhex(outcome.hash), digest_size=16)
+    digest.update(msgspec.msgpack.encode(outcome.result.history))
+    return digest.hexdigest()
+
+
+def _played(shared: Shared, harness: Program, seed: int, *, twice: bool) -> Outcome:
+    """A run as the simulator knows it, by the choices of the seed or by recorded ones."""
+    simulation, how = shared.simulation, shared.simulating
+    token = None if how.choices is None else tokens.encode(seed, how.choices)
+    if twice:
+        return simulation.check_twice(harness, seed=seed, token=token)
+    return simulation.run(harness, seed=seed, token=token, trace=how.trace, fresh=how.fresh)
+
+
+def _final(shared: Shared) -> FinalState:
     """Read when the run is over, and no part of it: there are transaction numbers in it, which differ from run to run."""
-    async with await AsyncConnection.connect(shared.simulation.dsn, autocommit=True) as connection:
-        return await read_final_state(connection, shared.settings.schema, shared.scenario.tables)
+    queries = final.questions(shared.settings.schema, shared.scenario.tables)
+    return final.state(shared.simulation.read(queries))
 
 
 async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:

@@ -21,6 +21,7 @@ from duress.simulator.server.library import Library
 from duress.simulator.server.page import (
     ALARM,
     BLOCKED,
+    CANCEL,
     GONE,
     HELD,
     RUNNING,
@@ -280,8 +281,15 @@ class Backend:
 
     def terminate(self) -> None:
         """SIGTERM, as pg_terminate_backend sends it; wait until it is taken in. A blocked backend is woken by it."""
-        self._slot.sent[TERMINATE] += 1
-        self._send(signal.SIGTERM)
+        self._signal(TERMINATE, signal.SIGTERM)
+
+    def cancel(self) -> None:
+        """SIGINT, as the postmaster sends it for a cancel request; wait until it is taken in. Wakes a blocked backend."""
+        self._signal(CANCEL, signal.SIGINT)
+
+    def _signal(self, which: int, number: signal.Signals) -> None:
+        self._slot.sent[which] += 1
+        self._send(number)
         self.settle()
 
     def wait_gone(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 VERSION: Final = 1
 SIGNALS: Final = 4  # SIGUSR1, SIGINT, SIGTERM, SIGALRM
+CANCEL: Final = 1
 TERMINATE: Final = 2
 ALARM: Final = 3
 RUNNING, BLOCKED, HELD, GONE = range(4)  # GONE is said by us alone, when the process has ended

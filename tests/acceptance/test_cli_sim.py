@@ -22,25 +22,35 @@ def left_of(folder: Path) -> list[str]:
     return found
 
 
-def test_seeds_pass_and_the_line_that_repeats_one_repeats_it(tmp_path: Path) -> None:
+def test_seeds_pass_and_each_can_be_run_again(tmp_path: Path) -> None:
     faults = "kill-worker,pause-worker,terminate-backend,crash-backend"
     said = duress(
-        tmp_path, "run", "payments", "--world", "sim", "--seeds", "4", "--jobs", "2", "--faults", faults, "--json"
+        tmp_path,
+        "run",
+        "payments",
+        "--world",
+        "sim",
+        "--seeds",
+        "4",
+        "--jobs",
+        "2",
+        "--faults",
+        faults,
+        "--out",
+        "one",
+        "--json",
     )
     assert said.code == 0, said.err + said.out
     document = said.document
     assert document["verdict"] == "pass" and document["runs"] == 4
+    assert document["campaigns"][0]["run_twice"] == 1
     assert sum(count["fired"] for count in document["faults"].values()) >= 4
-    first = duress(tmp_path, "run", "payments", "--world", "sim", "--seed", "2", "--faults", faults, "--out", "one")
-    again = duress(
-        tmp_path, "run", "payments", "--world", "sim", "--seed", "2", "--plan", "one/seed-2.plan.json", "--out", "two"
-    )
-    assert (first.code, again.code) == (0, 0), first.err + again.err
-    counts = [said.out.split("workflows")[0].rsplit("·", 1)[1] for said in (first, again)]
-    assert counts[0] == counts[1]
+    again = duress(tmp_path, "replay", "one/seed-2.plan.json", "--json")
+    assert again.code == 0, again.err + again.out
+    assert [replay["same"] for replay in again.document["replays"]] == [True]
 
 
-def test_a_violation_is_named_with_the_line_that_shows_it_again(tmp_path: Path) -> None:
+def test_a_violation_is_named_with_the_word_that_shows_it_again(tmp_path: Path) -> None:
     said = duress(
         tmp_path, "run", "payments", "--world", "sim", "--canary", "key-of-the-epoch", "--seeds", "6", "--json"
     )
@@ -48,10 +58,11 @@ def test_a_violation_is_named_with_the_line_that_shows_it_again(tmp_path: Path) 
     violation = said.document["violations"][0]
     assert violation["invariant"] == "S4"
     words = shlex.split(violation["reproduce"])
-    assert words[:5] == ["duress", "run", "payments", "--world", "sim"]
+    assert words[:2] == ["duress", "replay"] and len(words) == 3
     repeated = duress(tmp_path, *words[1:], "--json")
     assert repeated.code == 1
-    assert violation["message"] in {found["message"] for found in repeated.document["violations"]}
+    assert repeated.document["replays"][0]["same"] is True
+    assert violation in repeated.document["violations"]
 
 
 def test_a_server_of_ones_own_is_refused(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,3 +319,32 @@ def test_the_report_of_a_stuck_run_names_paused_processes() -> None:
 
     with pytest.raises(Stuck, match=r"sleeper: SimProcess._program.* waits at .*Event.*its process is paused"):
         play(program)
+
+
+FINALIZERS = """
+import weakref
+from stage import play
+
+class Thing:
+    pass
+
+said = []
+
+async def main():
+    weakref.finalize(Thing(), said.append, "in the run")
+
+async def program(loop):
+    await loop.spawn_process("one", main).ended()
+
+play(program)
+weakref.finalize(Thing(), said.append, "after it")
+print(said)
+"""
+
+
+def test_finalizers_work_for_as_long_as_the_real_process_lives() -> None:
+    """The first one registers with atexit, whose functions are called when a simulated process ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", FINALIZERS], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "['in the run', 'after it']\n", done.stderr

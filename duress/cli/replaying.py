@@ -1,0 +1,100 @@
+"""`duress replay`: a simulated run again, in a fresh cell, and whether it is the same."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from duress import reports
+from duress.cli import codes, terminal
+from duress.cli.document import document
+from duress.cli.orders import order_of, with_plan
+from duress.cli.reproductions import planned
+from duress.cli.running import conduct, folder_for
+from duress.reports.terminal import show
+from duress.scenarios.campaign import Order, Outcome
+from duress.scenarios.sim import token
+from duress.scenarios.sim.token import Reproduction
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A replay beside what its token says. `same`: None where that cannot be told."""
+
+    token: str | None
+    same: bool | None
+    said: str
+    code: int
+
+
+@click.command("replay")
+@click.argument("target", metavar="TOKEN|FILE")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for results.  [default: .duress/TIME-SCENARIO]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def command(target: str, out: Path | None, as_json: bool) -> int:
+    """Run a simulated run again, in a fresh server, and say whether it is the same to the byte.
+
+    TOKEN is what the report of a run in the world sim gives. A FILE may hold tokens, or be a trace, a result.json or its
+    folder (whose runs that did not pass are meant), or a seed-N.plan.json in that folder, which may have been edited.
+
+    Exit code: as duress run; 3 also when the same code gives another run than the token names.
+    """
+    chosen = [with_plan(one.run, one.plan) for one in planned(target)]
+    orders = [order_of(run, _folder(out, run, several=len(chosen) > 1)) for run in chosen]
+    return asyncio.run(_replay(chosen, orders, as_json))
+
+
+def _folder(out: Path | None, run: Reproduction, *, several: bool) -> Path:
+    return folder_for(out / f"seed-{run.seed}" if out is not None and several else out, run.reference)
+
+
+async def _replay(chosen: list[Reproduction], orders: list[Order], as_json: bool) -> int:
+    named, compared = iter(chosen), list[Comparison]()
+
+    def each(order: Order, outcome: Outcome) -> int:
+        compared.append(compare(next(named), outcome))
+        if not as_json:
+            click.echo(f"{compared[-1].said}\n")
+            show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+        return compared[-1].code
+
+    outcomes, code = await conduct(orders, each)
+    if as_json and outcomes:
+        replays = [{"token": one.token, "same": one.same, "said": one.said} for one in compared]
+        campaigns = [(order.out, outcome.campaign) for order, outcome in outcomes]
+        sys.stdout.buffer.write(document(campaigns, replays=replays))
+    return code
+
+
+def compare(named: Reproduction, outcome: Outcome) -> Comparison:
+    """Whether the run was the one that was named; if not, who can be blamed for it."""
+    if not outcome.campaign.runs:
+        return Comparison(None, None, "there is no run to compare: the harness failed", codes.PASS)
+    [run] = outcome.campaign.runs
+    assert run.token is not None and run.hash is not None
+    now = token.decode(run.token)
+    same = named.same(run.hash)
+    if same:
+        return Comparison(run.token, True, f"the same run, to the byte: hash {run.hash}", codes.PASS)
+    if same is None:
+        again = f"nobody has seen this run before, so it was run twice, and was the same: hash {run.hash}"
+        return Comparison(run.token, None, f"{again}\nits token is {run.token}", codes.PASS)
+    if now.code == named.code:
+        said = (
+            f"not the run that the token names, though the code is the same: hash {named.hash}… there, {run.hash} here. "
+            "Something outside of the simulation decides it; duress diff with both tokens shows where they part:\n"
+            f"duress diff {token.encode(named)} {run.token}"
+        )
+        return Comparison(run.token, False, said, codes.HARNESS_FAILED)
+    why = "the code has changed since"
+    if now.unusual.postgres != named.unusual.postgres:
+        why = f"it is of PostgreSQL {named.unusual.postgres}, and this is {now.unusual.postgres}"
+    return Comparison(
+        run.token, False, f"another run than the token names: {why}. Its token is now {run.token}", codes.PASS
+    )
