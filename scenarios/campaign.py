@@ -27,7 +27,7 @@ from duress.faults.bounds import Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan, kind
 from duress.faults.worlds import NETWORK_KINDS, as_possible, can
-from duress.scenarios import evidencefile, measure, verdict
+from duress.scenarios import evidencefile, measure, rpo, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
 from duress.scenarios.observed import Diverged, Happening, RunFailed, Simulated
@@ -198,6 +198,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         ambiguous_commits=ambiguous.commits,
         ambiguous_present=ambiguous.present,
         ambiguous_absent=ambiguous.absent,
+        acknowledged_lost=rpo.lost(evidence).count if evidence.survived else 0,
         stalls=measure.stalls(evidence),
         faults=tuple(
             msgspec.structs.replace(record, recovery=recovery)

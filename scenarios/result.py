@@ -95,6 +95,9 @@ class Run(Struct, frozen=True, kw_only=True):
     ambiguous_present: int = 0  # of those: it had happened, as the worker found out
     ambiguous_absent: int = 0  # of those: it had not; the rest were their workers' last act
     lost_in_transaction: int = 0  # sessions lost within an open transaction, by PostgreSQL's log
+    acknowledged_lost: int = (
+        0  # starts, checkpoints and outcomes that were acknowledged, and did not survive a failover
+    )
     stalls: tuple[float, ...] = ()  # windows without progress, while work waited, longer than 0.1 s, in seconds
     faults: tuple[FaultRecord, ...] = ()
     violations: tuple[Violation, ...] = ()
