@@ -23,15 +23,16 @@ from typing import Protocol
 import msgspec
 
 from duress.faults import planfile
-from duress.faults.bounds import Bounds, Place
+from duress.faults.bounds import Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan
 from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
-from duress.scenarios.observed import Diverged, Simulated
+from duress.scenarios.observed import Diverged, Happening, Simulated
 from duress.scenarios.result import Campaign, Divergence, HarnessFailure, Run, Violation
+from duress.scenarios.settings import bounds_of
 from duress.scenarios.shards import Shard
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
@@ -39,7 +40,6 @@ from duress.scenarios.story import story
 from duress.scenarios.stream import Stream
 from duress.scenarios.work import Ground, Work, open_ground
 
-MOST_EVENTS = 6  # faults in one drawn plan
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
 STORIES = 3  # violations of one run that are told at length
 
@@ -56,6 +56,7 @@ class Order:
     out: Path
     jobs: int = 1
     asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
+    traced: Callable[[int, Sequence[Happening]], None] | None = None  # gets seed and entries of runs that keep them
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
     shard: Shard | None = None  # the part of a whole that `seeds` are
     command: Sequence[str] = ()  # the words after `duress` that run all of it again
@@ -166,6 +167,8 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     evidence = observed.evidence
     findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
     simulated = observed.simulated
+    if simulated is not None and order.traced is not None:
+        order.traced(seed, simulated.trace)
     token = token_of(order, seed, ground, simulated)
     repeat = reproduce(order, seed, token)
     violations = tuple(
@@ -222,15 +225,7 @@ def draw(order: Order, seed: int) -> Plan:
     """The plan of a seed: the same for the same seed, kinds and workers."""
     if not any(order.kinds.values()):
         return Plan()
-    settings = order.work.settings
-    bounds = Bounds(
-        workers=settings.workers,
-        lease=settings.lease,
-        horizon=settings.horizon,
-        kinds=order.kinds,
-        places=tuple(order.places),
-        most_events=MOST_EVENTS,
-    )
+    bounds = bounds_of(order.work.settings, order.kinds, order.places)
     return generate(random.Random(f"plan {seed}"), bounds)
 
 

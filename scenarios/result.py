@@ -74,6 +74,7 @@ class Divergence(Struct, frozen=True, kw_only=True):
     entry: int | None = (
         None  # in the record of what happened, from 0; None: all entries are equal, what came out is not
     )
+    asked: str | None = None  # the statement whose answers differ
     before: tuple[str, ...] = ()  # the last entries that are equal
     first: str | None = None  # the entry of the first run; None: it had ended
     second: str | None = None

@@ -228,7 +228,9 @@ async def _run(orders: list[Order], as_json: bool) -> int:
     return code
 
 
-async def conduct(orders: Sequence[Order], each: Callable[[Order, Outcome], int]) -> tuple[list[Conducted], int]:
+async def conduct(
+    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True
+) -> tuple[list[Conducted], int]:
     """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
 
     Ctrl-C finishes the runs that have begun; twice, or SIGTERM, stops them.
@@ -245,7 +247,8 @@ async def conduct(orders: Sequence[Order], each: Callable[[Order, Outcome], int]
                 outcome = await _campaign(order, interruption)
                 outcomes.append((order, outcome))
                 found.append(codes.of_campaign(outcome.campaign))
-                found.append(await asyncio.to_thread(_write, outcome, order.out))
+                if report:
+                    found.append(await asyncio.to_thread(_write, outcome, order.out))
                 found.append(each(order, outcome))
     except (ServerError, DatabaseUnusable) as error:
         click.echo(f"Error: {error}", err=True)
