@@ -24,6 +24,7 @@ class Violation(Struct, frozen=True, kw_only=True):
     seed: int
     message: str  # one or two sentences: what was seen, on which workflow and step, under which epochs
     reproduce: str  # ONE line to paste
+    story: tuple[str, ...] = ()  # what happened to the workflow, line by line
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
@@ -103,7 +104,11 @@ class Run(Struct, frozen=True, kw_only=True):
     violations: tuple[Violation, ...] = ()
     progress: tuple[float, ...] = ()  # when each checkpoint became durable
     spans: tuple[Span, ...] = ()  # only kept for failing runs and for the first few
+    latencies: tuple[
+        tuple[float, float], ...
+    ] = ()  # (when a workflow ended, seconds since its start); kept as the spans
     plan: str | None = None  # path of the plan file, relative to the result
+    history: str | None = None  # of all that was observed, relative to the result; kept unless it passed
     reproduce: str = ""
     token: str | None = None  # names a simulated run, for `duress replay`
     hash: str | None = None  # over all that happened in a simulated run
