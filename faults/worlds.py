@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from duress.faults.needs import lacking
 from duress.faults.plan import KINDS, OUTAGES, DropConnection, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
@@ -68,6 +69,8 @@ def objection(name: str, world: World, network: NetworkName = "proxy", *, own_se
         where = f"{world} with --network {network}" if can_elsewhere(name, world) else world
         options = [_option(place) for place in ABLE[name]]
         return f"{name} cannot be done in {where}; " + (f"use {' or '.join(options)}" if options else "leave it out")
+    if world != "sim" and (lack := lacking(name)):
+        return f"{name} cannot be done on this machine: {lack}"
     if not own_server and name in HARMFUL:
         return (
             f"{name} would take down the server that --dsn names, for everybody; leave it out, or run without --dsn on a"

@@ -51,6 +51,25 @@ def chosen_seeds(count: int, one: int | None, drawn_from: str | None, shard: Sha
     return seeds if shard is None else shard.of_seeds(seeds)
 
 
+def chosen_world(asked: World | None, dsn: str | None) -> World:
+    """The world that was asked for. Else simulated, unless that cannot be here, of which a line on stderr tells, or a server
+    of the user's own is to be used, which only real processes can.
+    """
+    if asked is not None:
+        return asked
+    if dsn is not None:
+        return "procs"
+    from duress.simulator.server import SimUnavailable
+    from duress.simulator.server.library import library_path
+
+    try:
+        library_path()
+    except SimUnavailable as error:
+        click.echo(f"{error}\nRunning in real processes instead (--world procs).", err=True)
+        return "procs"
+    return "sim"
+
+
 def chosen_plan(
     path: Path | None, workers: int, world: World, network: NetworkName = "proxy", *, own_server: bool
 ) -> Plan | None:

@@ -20,6 +20,7 @@ from duress.cli.choices import (
     chosen_plan,
     chosen_seeds,
     chosen_settings,
+    chosen_world,
     parse_faults,
     parse_shard,
 )
@@ -70,10 +71,8 @@ class Flags:
 @click.option(
     "--world",
     type=click.Choice(["procs", "sim", "docker"]),
-    default="procs",
     envvar="DURESS_WORLD",
-    show_default=True,
-    help="Where to run: real processes, simulated, containers.",
+    help="Where to run: simulated, in real processes, in containers.  [default: sim, where it can be; procs with --dsn]",
 )
 @click.option(
     "--seeds",
@@ -138,13 +137,13 @@ class Flags:
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
+def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
 
     Exit code: 0 pass, 1 an invariant was violated, 2 usage, 3 the harness failed, 4 inconclusive, 5 nothing selected,
     130 interrupted.
     """
-    chosen = Flags(**flags)  # type: ignore[arg-type]
+    chosen = Flags(world=chosen_world(world, flags["dsn"]), **flags)  # type: ignore[arg-type]
     if chosen.world in LATER:
         raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
     if chosen.world == "sim" and chosen.dsn is not None:

@@ -61,7 +61,7 @@ class ProcsGround:
         """One run."""
         if not needs_own(plan):
             return await world.observe(self._shared, seed, plan)
-        async with open_servers(plan) as servers:
+        async with open_servers(plan, self._work.settings.workers) as servers:
             databases = Databases.on(servers.dsn)
             async with databases.template(partial(build, self._work)) as template:
                 shared = replace(self._shared, databases=databases, template=template, servers=servers)
@@ -92,7 +92,11 @@ async def build(work: Work, dsn: str) -> None:
 async def open_procs_ground(work: Work) -> AsyncIterator[ProcsGround]:
     """Start a server, or go to the user's; raises ServerError or DatabaseUnusable."""
     async with contextlib.AsyncExitStack() as stack:
-        servers = None if work.dsn is not None else await stack.enter_async_context(open_servers(Plan()))
+        servers = (
+            None
+            if work.dsn is not None
+            else await stack.enter_async_context(open_servers(Plan(), work.settings.workers))
+        )
         databases = Databases.on(servers.dsn if servers else str(work.dsn))
         postgres = await databases.check()
         template = await stack.enter_async_context(databases.template(partial(build, work)))
