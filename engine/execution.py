@@ -50,6 +50,11 @@ class Execution:
         # was sent after they were acknowledged follows them in the log. The claim itself stands for all that it returned.
         self._frontier: dict[object, str] = {}
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What a log record says of it; see logs."""
+        return {"worker": self.runtime.worker, "workflow": self.claimed.id, "epoch": self.claimed.epoch}
+
     async def run(self) -> None:
         """Run to an end. Raises nothing that user code did."""
         self.root = asyncio.current_task()
@@ -81,7 +86,7 @@ class Execution:
         if self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=LET_GO)
             for task in late:
-                log.warning("workflow %s: %r does not let itself be cancelled", self.claimed.id, task)
+                log.warning("workflow %s: %r does not let itself be cancelled", self.claimed.id, task, extra=self.about)
 
     async def _outcome(self) -> tuple[str, str]:
         """Run the user's code; the final status and the outcome as JSON text."""
@@ -99,7 +104,8 @@ class Execution:
                 raise
             error = self._astray or error
             if isinstance(error, DuressError):
-                log.error("workflow %s (epoch %d) fails: %s", self.claimed.id, self.claimed.epoch, type(error).__name__)
+                what = "workflow %s (epoch %d) fails: %s"
+                log.error(what, self.claimed.id, self.claimed.epoch, type(error).__name__, extra=self.about)
             return "failed", failures.record(error, values)
 
     async def _finish(self, status: str, outcome: str) -> None:
@@ -223,7 +229,8 @@ class Execution:
             answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)
         except psycopg.Error as error:
             # Not the workflow's doing: its code must not take it for the outcome of the step.
-            log.error("workflow %s: step %s cannot be recorded: %s", self.claimed.id, checkpoint.step, error)
+            what = "workflow %s: step %s cannot be recorded: %s"
+            log.error(what, self.claimed.id, checkpoint.step, error, extra=self.about)
             self.unwind("broken")
             raise Unwind from error
         await self.settle(answer, checkpoint.step, checkpoint.name, before, token)
@@ -248,7 +255,8 @@ class Execution:
     async def _lose(self, answer: str, step: str | None) -> None:
         """The database says that this workflow is not ours, or that it knows less than we do: stop without a trace."""
         await self.point(observer.FENCED, step=step)
-        log.warning("workflow %s: %s under epoch %d, giving it up", self.claimed.id, answer, self.claimed.epoch)
+        what = "workflow %s: %s under epoch %d, giving it up"
+        log.warning(what, self.claimed.id, answer, self.claimed.epoch, extra=self.about)
         self.unwind("lost" if answer == "lost" else "fenced")
         raise Unwind
 

@@ -34,6 +34,7 @@ CLAIMED: Final = "workflow.claimed"  # name, claimed_at, checkpoints (how many c
 SUSPENDED: Final = "workflow.suspended"  # due_at
 RELEASED: Final = "workflow.released"  # handed back by a graceful stop
 FENCED: Final = "workflow.fenced"  # step or None: a write was refused because another owner came
+UNWOUND: Final = "workflow.unwound"  # why; its code has stopped here without an outcome, whatever was announced before
 FINISHING: Final = "workflow.finishing"  # status; about to write the outcome
 FINISHED: Final = "workflow.finished"  # status; the outcome is durable
 # One step. All carry also step (id), name.

@@ -54,6 +54,7 @@ class StepContext:
     epoch: int
     idempotency_key: str
     """The same for every attempt of this step, whoever makes it."""
+    worker: str = ""
 
 
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("duress_scope", default=None)
@@ -63,6 +64,11 @@ _body: contextvars.ContextVar[StepContext | None] = contextvars.ContextVar("dure
 def current_scope() -> Scope | None:
     """The scope of the running task; None outside workflows and inside a step's body."""
     return _scope.get()
+
+
+def current_body() -> StepContext | None:
+    """The context of the step whose body is running, if one is."""
+    return _body.get()
 
 
 def enter(scope: Scope) -> None:

@@ -72,7 +72,7 @@ async def begin_body(execution: "Execution", step: StepDefinition[..., Any], id_
     execution.check()
     claimed = execution.claimed
     key = f"{claimed.id}:{id_}"
-    context = StepContext(claimed.id, id_, step.name, attempt, claimed.epoch, key)
+    context = StepContext(claimed.id, id_, step.name, attempt, claimed.epoch, key, execution.runtime.worker)
     if execution.observed:
         await execution.point(observer.STARTED, step=id_, name=step.name, attempt=attempt, key=key)
     return context

@@ -262,8 +262,10 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("workflow %s broke inside the engine; it will be tried again", execution.claimed.id)
+            what = "workflow %s broke inside the engine; it will be tried again"
+            log.exception(what, execution.claimed.id, extra=execution.about)
             await self._release(execution, [(number, epoch, ready_at)])
+            await execution.point(observer.UNWOUND, why="broken")
         else:
             if execution.unwinding == "suspended" and execution.sleeping.wake_at is not None:
                 await self._release(execution, [(number, epoch, execution.sleeping.wake_at)])
@@ -272,6 +274,8 @@ class Worker:
             elif execution.unwinding in ("released", "lost"):
                 await self._release(execution, [(number, epoch, None)])
                 await execution.point(observer.RELEASED)
+            if execution.unwinding != "finished":
+                await execution.point(observer.UNWOUND, why=execution.unwinding)
         finally:
             if self._running.get(number, (None,))[0] is execution:
                 del self._running[number]
@@ -307,7 +311,8 @@ class Worker:
         late = {task for _, task in self._running.values()}
         if late and not keep.done():
             for execution, _ in list(self._running.values()):
-                log.warning("workflow %s did not stop within %.0f s", execution.claimed.id, self.options.grace)
+                what = "workflow %s did not stop within %.0f s"
+                log.warning(what, execution.claimed.id, self.options.grace, extra=execution.about)
                 execution.unwind("released")
             await asyncio.wait(late, timeout=1.0)
         return not keep.done()

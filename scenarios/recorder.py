@@ -11,14 +11,18 @@ from duress.scenarios.history import Entry
 HOLDS = frozenset({observer.CLAIMED})
 LETS_GO = frozenset({observer.FINISHED, observer.SUSPENDED, observer.RELEASED, observer.FENCED})
 
+Tap = Callable[[str, str, Mapping[str, Any], float | None], None]
+
 
 class Recorder:
     """Collects entries. Times are the clock's until the history is taken out, relative to the workload's start.
 
-    `clock` is the harness's, whoever calls: CLOCK_MONOTONIC, unless every process has one of its own.
+    `clock` is the harness's, whoever calls: CLOCK_MONOTONIC, unless every process has one of its own. `tap` hears of every
+    observation at once, and of its time if that is not now.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, tap: Tap | None = None) -> None:
+        self._tap = tap
         self._entries: list[Entry] = []
         self._held: dict[str, set[str]] = {}
         self._clock = clock
@@ -33,6 +37,8 @@ class Recorder:
         """Record one observation, made `at` or now; returns its time in seconds since the workload began."""
         moment = self._clock() if at is None else at
         self._entries.append(Entry(moment, source, name, dict(facts)))
+        if self._tap is not None:
+            self._tap(source, name, facts, at)
         if name in HOLDS:
             self._held.setdefault(source, set()).add(str(facts["workflow"]))
         elif name in LETS_GO:

@@ -172,6 +172,7 @@ class Session:
             case Blocked():
                 counts.lock_waits += 1
                 self.note(f"waits: {event.wait_class.name} {event.wait_event}")
+                self._sessions.say_who_blocks(self)
             case Held():
                 counts.holds += 1
                 self.note(f"held at {event.point.name}")

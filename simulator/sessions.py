@@ -15,7 +15,7 @@ from .outages import Broken, Gate
 from .server import Point
 from .server_end import ServerEnd, connect
 from .session import Session
-from .waits import describe_sessions
+from .waits import blockers_of, describe_sessions
 from .wire import refusal
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Sessions:
         end.begin(seed % 2**32 / 2**32)
         session = Session(self, link, end, number)
         self._live.append(session)
+        self.loop.record.remark(self.loop.clock.now, link.process, "session", f"#{link.number} is session {number}")
         if self.broken is not None:
             self.broken.apply(session)
         link.reply(end.greeting)
@@ -206,6 +207,13 @@ class Sessions:
         """A held session goes on after a drawn time, and then when the scheduler lets it."""
         delay = round(self.loop.choices.uniform("schedule", 0, _LONGEST_HOLD_NS, "hold for"))
         session.events.call_at(self.loop.clock.now + delay, session.let_go)
+
+    def say_who_blocks(self, session: Session) -> None:
+        """For a trace: whom a session waits for. The server is asked while it stands still, which changes nothing."""
+        loop = self.loop
+        if loop.record.keeps and (blockers := blockers_of(session, self._live, self._control)):
+            named = ", ".join(str(number) for number in blockers)
+            loop.record.remark(loop.clock.now, "", "blocked", f"session {session.number} by session {named}")
 
     def look_around(self) -> None:
         """See what an exchange has done to other sessions, until nothing more comes of it."""

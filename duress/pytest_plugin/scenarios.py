@@ -1,5 +1,6 @@
 """Tests of scenarios: run under seed after seed, judged; the first run that violates an invariant fails the test."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from duress import pytest_plugin
 from duress.cli import choices
+from duress.cli.orders import order_of
 from duress.faults.plan import Plan, describe
 from duress.faults.planfile import load
 from duress.faults.worlds import World
@@ -16,10 +18,12 @@ from duress.pytest_plugin import seeds
 from duress.pytest_plugin.stage import Stage
 from duress.pytest_plugin.subject import ScenarioTest
 from duress.scenarios import registry, verdict
-from duress.scenarios.campaign import Order, one_run
+from duress.scenarios.campaign import Order, draw, one_run
 from duress.scenarios.result import Run
+from duress.scenarios.sim import token
 from duress.scenarios.spec import Scenario
 from duress.scenarios.work import Work
+from duress.simulator import TokenError
 
 MAX_TIME = 20.0  # seconds of one run's own clock, as for `duress run`
 
@@ -35,16 +39,13 @@ class Violated(AssertionError):
 def check(request: pytest.FixtureRequest, about: ScenarioTest) -> tuple[Run, ...]:
     """What was found under each seed; fails the test at the first violation, or if the runs prove too little."""
     item, config = request.node, request.config
-    world: World = config.getoption("duress_world")
-    if config.getoption("duress_replay") is not None:
-        pytest.skip("--duress-replay names a run of a program, and this test is of a scenario")
     folder = request.getfixturevalue("tmp_path_factory").mktemp("duress")
-    order = _order(about, world, folder)
+    order, chosen = _chosen(config, about, folder)
     stage = pytest_plugin.stage_of(config)
     ground = stage.ground(order.work)
     runs: list[Run] = []
-    for seed in seeds.chosen(config, about.seeds):
-        run = stage.wait(one_run(order, ground, seed, with_spans=False))
+    for seed in chosen:
+        run = stage.wait(one_run(_of_seed(order, about, seed), ground, seed, with_spans=False))
         runs.append(run)
         if run.verdict == "fail":
             item.stash[pytest_plugin.STORY] = _story(item, order, runs)
@@ -53,6 +54,26 @@ def check(request: pytest.FixtureRequest, about: ScenarioTest) -> tuple[Run, ...
     if decided != "pass":
         pytest.fail(f"{decided}: {'; '.join(reasons)}", pytrace=False)
     return tuple(runs)
+
+
+def _chosen(config: pytest.Config, about: ScenarioTest, folder: Path) -> tuple[Order, Iterable[int]]:
+    """What is to be run, and under which seeds: the test's, or the run that a token names."""
+    word = config.getoption("duress_replay")
+    if word is None:
+        return _order(about, config.getoption("duress_world"), folder), seeds.chosen(config, about.seeds)
+    try:
+        named = token.decode(word)
+        if named.reference != registry.reference_of(about.scenario):
+            pytest.skip(f"--duress-replay names a run of {named.reference}")
+        return order_of(named, folder), [named.seed]
+    except (TokenError, registry.UnknownScenario, click.UsageError) as error:
+        pytest.fail(f"--duress-replay: {error}", pytrace=False)
+
+
+def _of_seed(order: Order, about: ScenarioTest, seed: int) -> Order:
+    """A token holds kinds of faults, but no weights of a test's own: then it has to hold the plan."""
+    weighed = isinstance(about.faults, Mapping) and order.plan is None
+    return dataclasses.replace(order, plan=draw(order, seed)) if weighed else order
 
 
 class RunScenario:
@@ -78,6 +99,7 @@ class RunScenario:
         """One run. Without `plan` it is drawn from the seed. Raises Violated; what proves little is verdict "inconclusive"."""
         test = ScenarioTest(scenario=scenario, seeds=range(seed, seed + 1), plan=plan, canary=canary, **about)
         order = _order(test, world, self._folder)
+        order = _of_seed(order, test, seed)
         run = self._stage.wait(one_run(order, self._stage.ground(order.work), seed, with_spans=False))
         if run.verdict == "fail":
             raise Violated(run, _violations(run))
@@ -116,6 +138,7 @@ def _order(about: ScenarioTest, world: World, folder: Path) -> Order:
         kinds=kinds,
         places=choices.chosen_places(scenario, canary),
         out=folder,
+        asked=None if about.faults is None else tuple(kinds),
     )
 
 
@@ -133,7 +156,10 @@ def _story(item: pytest.Item, order: Order, runs: Sequence[Run]) -> str:
     lines += ["What was done to it:", *(f"  {describe(event)}" for event in events)] if events else ["No faults."]
     lines += ["", "What broke:", *(f"  {line}" for line in _violations(run).splitlines())]
     lines += ["", f"History and logs: {order.out}", ""]
-    words = [f"--duress-seed={run.seed}", *([f"--duress-world={world}"] if world != "sim" else [])]
+    words = [f"--duress-replay={run.token}"]
+    if run.token is None:
+        words = [f"--duress-seed={run.seed}", f"--duress-world={world}"]
+        lines += ["With real processes a seed repeats the plan and the workload, not who comes first.", ""]
     return "\n".join([*lines, "To run it again:", seeds.line(item, *words)])
 
 

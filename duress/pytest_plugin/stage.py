@@ -60,7 +60,9 @@ class Stage:
         """Where runs of this work take place; opened when first asked for, kept until the end."""
         from duress.scenarios.work import open_ground
 
-        key = repr((work.reference, work.world, sorted(work.options.items()), work.settings, work.canary))
+        key = repr(
+            (work.reference, work.world, sorted(work.options.items()), work.settings, work.canary, work.simulating)
+        )
         if key not in self._grounds:
             self._grounds[key] = self.wait(self._open.enter_async_context(open_ground(work, self.lane)))
         return self._grounds[key]

@@ -74,7 +74,7 @@ def test_mistaken_tests_are_told_in_words(tmp_path: Path) -> None:
 def test_a_failing_plan_shrinks_to_the_one_fault_that_matters(duress_run: RunScenario) -> None:
     def breaks(plan: Plan) -> bool:
         try:
-            duress_run("payments", plan=plan, seed=2, canary="key-of-the-epoch", options={"transfers": 10})
+            duress_run("payments", plan=plan, seed=2, canary="key-of-the-epoch")
         except Violated as violated:
             return violated.run.violations[0].invariant == "S4"
         return False
