@@ -15,7 +15,7 @@ from duress.faults.plan import (
 LASTING = [
     (PausePostgres(duration=0.2), "PostgreSQL does not take what has arrived; then PostgreSQL goes on"),
     (TooManyConnections(duration=0.2), "was sent 53300; then connections are free again"),
-    (DiskFull(duration=0.2), "a write of PostgreSQL failed with ENOSPC; then there is room again"),
+    (DiskFull(duration=0.2), "failed with ENOSPC; then there is room again"),
 ]
 
 
