@@ -1,14 +1,15 @@
 """What Hypothesis draws for scenarios: plans. Hypothesis is imported when a strategy is built."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from duress.cli.choices import chosen_kinds, chosen_places
 from duress.faults import strategies
-from duress.faults.bounds import USUAL_PLACES, Bounds, Place
+from duress.faults.bounds import USUAL_PLACES, Place
 from duress.faults.plan import KINDS, Plan
 from duress.scenarios import registry
-from duress.scenarios.settings import USUAL
+from duress.scenarios.settings import USUAL, bounds_of
 from duress.scenarios.spec import Scenario
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def plans(
     *,
     faults: Iterable[str] | None = None,
     workers: int | None = None,
-    most_events: int = 5,
+    most_events: int | None = None,
 ) -> "SearchStrategy[Plan]":
     """Plans that a simulated run of the scenario (of any, if none is named) can be put under: `@given(plan=plans(orders))`.
 
@@ -34,12 +35,8 @@ def plans(
     else:
         found = registry.find(registry.reference_of(scenario))
         kinds, places = chosen_kinds(found, None, wanted, "sim", own_server=True), chosen_places(found, None)
-    bounds = Bounds(
-        workers=workers or usual.workers,
-        lease=usual.lease,
-        horizon=usual.horizon,
-        kinds=kinds,
-        places=tuple(places),
-        most_events=most_events,
+    settings = dataclasses.replace(
+        usual, workers=workers or usual.workers, most_faults=most_events or usual.most_faults
     )
+    bounds = bounds_of(settings, kinds, places)
     return strategies.plans(bounds)

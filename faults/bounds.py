@@ -22,9 +22,6 @@ USUAL_PLACES: tuple[Place, ...] = (
     ("step.checkpointed", None),
     ("workflow.finishing", None),
 )
-EARLIEST = 0.2  # seconds; before that a worker may have no work in flight
-RESPAWN = 0.5  # seconds that a started worker needs at most to have work in flight again, beside its lease
-CALM_AFTER_OUTAGE = 1.0  # seconds from the return of the server to the next outage
 MOST_OUTAGES = 2
 
 
@@ -34,7 +31,10 @@ class Bounds:
 
     workers: int = 4
     lease: float = 1.0  # seconds
+    earliest: float = 0.2  # seconds; before that a worker may have no work in flight
     horizon: float = 3.0  # seconds; the last moment of a time trigger
+    respawn: float = 0.5  # seconds that a started worker needs at most to have work in flight again, beside its lease
+    calm_after_outage: float = 1.0  # seconds from the return of the server to the next outage
     kinds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))  # allowed kinds → weight
     places: tuple[Place, ...] = USUAL_PLACES  # where point triggers may lie: places that every worker reaches often
     most_events: int = 5
@@ -50,8 +50,10 @@ class Bounds:
             raise PlanError(f"kinds: none is allowed; choose from {', '.join(KINDS)}")
         if self.workers < 1:
             raise PlanError(f"workers: {self.workers!r} leaves nobody to work; must be 1 or more")
-        if self.horizon < EARLIEST:
-            raise PlanError(f"horizon: {self.horizon!r} s is over before a worker has work; must be {EARLIEST} or more")
+        if self.horizon < self.earliest:
+            raise PlanError(
+                f"horizon: {self.horizon!r} s is over before a worker has work; must be {self.earliest} or more"
+            )
 
     @property
     def most_down(self) -> int:
@@ -100,8 +102,8 @@ def _objections(events: list[Event], bounds: Bounds) -> Iterator[str]:
 def _beyond(event: Event, bounds: Bounds) -> Iterator[str]:
     match event.trigger:
         case AtTime(seconds=seconds):
-            if not EARLIEST <= seconds <= bounds.horizon:
-                yield f"{seconds} s is outside {EARLIEST} to {bounds.horizon} s"
+            if not bounds.earliest <= seconds <= bounds.horizon:
+                yield f"{seconds} s is outside {bounds.earliest} to {bounds.horizon} s"
         case AtPoint(occurrence=occurrence):
             if occurrence > bounds.last_occurrence:
                 yield f"occurrence {occurrence} may never come"
@@ -148,9 +150,9 @@ def _too_close(one: Event, two: Event, bounds: Bounds) -> Iterator[str]:
         case AtTime(), AtTime():
             first, second = sorted((one, two), key=_seconds)
             gap = _seconds(second) - _seconds(first) - lasts(first)
-            if outages and gap < CALM_AFTER_OUTAGE:
+            if outages and gap < bounds.calm_after_outage:
                 yield "two outages of the server follow each other too soon"
-            if same_worker and isinstance(first.fault, WORKER_FAULTS) and gap < bounds.lease + RESPAWN:
+            if same_worker and isinstance(first.fault, WORKER_FAULTS) and gap < bounds.lease + bounds.respawn:
                 yield "its worker may be away"
             if one.trigger == two.trigger and same_worker:
                 yield "two faults at the same moment on the same worker"

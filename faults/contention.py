@@ -9,6 +9,6 @@ from dataclasses import dataclass
 class Contention:
     """SQL statements, without parameters, that change nothing that matters."""
 
-    rows: str  # locks the rows that the transactions change first
-    later: str  # locks what they need after that
-    change: str  # changes those rows, without a difference, but for what a repeatable read transaction makes of it
+    first: str  # locks, for itself, the table that its transactions change first
+    later: str  # locks the table that they change after that
+    change: str  # changes the rows of the first, without a difference, but for what a repeatable read transaction makes of it

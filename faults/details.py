@@ -89,10 +89,12 @@ def _plain(kind: Callable[[], plan.AnyFault]) -> Callable[[Draw, Bounds], plan.A
 
 
 def _zombie(draw: Draw, bounds: Bounds) -> float:
-    """Three of four outlast the lease: what a zombie then writes must be fenced."""
-    zombie = draw.chance(0.75)
+    """One in four is back in time. The others outlast the lease, so that what they then write must be fenced; one in four by
+    so much that a transaction left open has held up its successor for longer than it may.
+    """
     lease = bounds.lease
-    low, high = (1.2 * lease, max(2.5 * lease, lease + 1.5)) if zombie else (0.1 * lease, 0.7 * lease)
+    fenced = (1.2 * lease, 2.5 * lease)
+    low, high = draw.one_of(((0.1 * lease, 0.7 * lease), fenced, fenced, (lease + 1.05, bounds.longest)))
     return max(0.001, draw.seconds(low, high))
 
 

@@ -6,7 +6,7 @@ another in one run is absent from the next. Every drawn plan is within `Bounds`,
 
 from random import Random
 
-from duress.faults.bounds import EARLIEST, Bounds, admitted
+from duress.faults.bounds import Bounds, admitted
 from duress.faults.details import DRAWN
 from duress.faults.draw import Draw
 from duress.faults.plan import KINDS, AnyTrigger, AtPoint, AtTime, Event, Plan
@@ -46,7 +46,7 @@ def _event(draw: Draw, kinds: list[tuple[str, float]], bounds: Bounds) -> Event:
 
 def _trigger(draw: Draw, bounds: Bounds) -> AnyTrigger:
     if draw.chance(0.5) or not bounds.places:
-        return AtTime(seconds=draw.seconds(EARLIEST, bounds.horizon))
+        return AtTime(seconds=draw.seconds(bounds.earliest, bounds.horizon))
     point, step = draw.one_of(bounds.places)
     return AtPoint(point=point, step=step, occurrence=1 + draw.below(bounds.last_occurrence))
 

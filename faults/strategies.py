@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from duress.faults.bounds import EARLIEST, Bounds, admitted
+from duress.faults.bounds import Bounds, admitted
 from duress.faults.plan import KINDS, AnyFault, AnyTrigger, AtPoint, AtTime, Event, Plan
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def _triggers(bounds: Bounds) -> "SearchStrategy[AnyTrigger]":
     from hypothesis import strategies as st
 
     def before_the_end(milliseconds: int) -> AnyTrigger:
-        return AtTime(seconds=max(EARLIEST, round(bounds.horizon - milliseconds / 1000, 3)))
+        return AtTime(seconds=max(bounds.earliest, round(bounds.horizon - milliseconds / 1000, 3)))
 
     def at(place: tuple[str, str | None], occurrence: int) -> AnyTrigger:
         return AtPoint(point=place[0], step=place[1], occurrence=occurrence)
 
-    by_time = st.integers(0, int((bounds.horizon - EARLIEST) * 1000)).map(before_the_end)
+    by_time = st.integers(0, int((bounds.horizon - bounds.earliest) * 1000)).map(before_the_end)
     if not bounds.places:
         return by_time
     return by_time | st.builds(at, st.sampled_from(bounds.places), st.integers(1, bounds.last_occurrence))

@@ -4,7 +4,8 @@ The campaign (`duress.scenarios.result.Campaign`) is the only source, and the sa
 is costly to import (matplotlib, scipy) is imported when a report is written, not before.
 """
 
+from duress.reports.gate.outcome import save_gate
 from duress.reports.store import RESULT_FILE, UnreadableResult, load, schema
 from duress.reports.writer import HTML_FILE, write
 
-__all__ = ["HTML_FILE", "RESULT_FILE", "UnreadableResult", "load", "schema", "write"]
+__all__ = ["HTML_FILE", "RESULT_FILE", "UnreadableResult", "load", "save_gate", "schema", "write"]

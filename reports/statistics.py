@@ -14,6 +14,7 @@ Pearson, Biometrika 26, 1934; J. A. Hanley and A. Lippman-Hand, If nothing goes 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 CONFIDENCE = 0.95
 
@@ -56,6 +57,15 @@ def upper_bound(sample: Sequence[float], quantile: float, confidence: float = CO
     return sorted(sample)[len(sample) - cut]
 
 
+def lower_bound(sample: Sequence[float], quantile: float, confidence: float = CONFIDENCE) -> float | None:
+    """The greatest order statistic that is at or below the `quantile` with at least `confidence`; None if even the
+    smallest is not."""
+    cut = _rank(len(sample), quantile, 1 - confidence)
+    if cut < 1:
+        return None
+    return sorted(sample)[cut - 1]
+
+
 def smallest_n(quantile: float, confidence: float = CONFIDENCE) -> int:
     """How many observations `upper_bound` needs to say anything about `quantile`."""
     return math.ceil(math.log(1 - confidence) / math.log(quantile))
@@ -91,6 +101,7 @@ def rate_interval(events: int, n: int, confidence: float = CONFIDENCE) -> Interv
     return Interval(low, high)
 
 
+@cache
 def _rank(n: int, chance: float, tail: float) -> int:
     """The greatest k for which P(X <= k - 1) <= tail, X ~ Binomial(n, chance); 0 if there is none."""
     if n == 0:

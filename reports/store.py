@@ -1,4 +1,4 @@
-"""The campaign on disk: `result.json`, versioned, and its JSON schema.
+"""The campaign on disk: `result.json`, versioned, and its JSON schema; while it runs, the stream of its runs.
 
 What is saved is loaded again without loss; a file of another version is refused by its number, never half understood.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from duress.scenarios.result import RESULT_VERSION, Campaign
+from duress.scenarios.stream import STREAM_FILE, read_stream
 
 RESULT_FILE = "result.json"
 SCHEMA_FILE = "result.schema.json"
@@ -33,13 +34,18 @@ def save(campaign: Campaign, directory: Path) -> list[Path]:
 
 
 def load(path: Path) -> Campaign:
-    """Read the campaign at `path`: a result file, or a folder with a `result.json`.
+    """Read the campaign at `path`: a result file, or a folder with a `result.json` or with the stream of a campaign that
+    has not ended, or was killed.
 
     Raises UnreadableResult if there is none, if it is not a result, or if another version wrote it.
     """
     file = path / RESULT_FILE if path.is_dir() else path
+    if path.is_dir() and (path / STREAM_FILE).exists():  # removed when result.json is whole
+        file = path / STREAM_FILE
     try:
         text = file.read_bytes()
+        if file.name == STREAM_FILE:
+            text = text.partition(b"\n")[0]
     except OSError as error:
         raise UnreadableResult(
             f"cannot read a result at {file}: {error.strerror}. Give the folder that `duress run --out` wrote."
@@ -54,7 +60,7 @@ def load(path: Path) -> Campaign:
             f"{RESULT_VERSION}. Read it with the duress that wrote it, or run the campaign again."
         )
     try:
-        return msgspec.json.decode(text, type=Campaign)
+        return read_stream(file) if file.name == STREAM_FILE else msgspec.json.decode(text, type=Campaign)
     except msgspec.MsgspecError as error:
         raise UnreadableResult(
             f"{file} says it is a result of version {RESULT_VERSION}, but does not hold one: {error}."

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from duress.reports import statistics
+from duress.scenarios.conclusion import absent_shards
 from duress.scenarios.result import Campaign, FaultRecord, Run, Violation
 
 PHASES = {  # in the order in which they come; the words are the explanation a reader gets
@@ -169,6 +170,8 @@ def gaps(campaign: Campaign, summary: Summary) -> tuple[str, ...]:
             found.append(f"{kind.kind}: {kind.planned - kind.fired} of {kind.planned} planned never fired")
     if not summary.planned:
         found.append("no fault was planned: this says nothing about failures")
+    if absent := absent_shards(campaign.shards):
+        found.append(f"only a part of the seeds: without shard {', '.join(absent)}")
     if summary.inconclusive:
         found.append(f"{summary.inconclusive} of {len(campaign.runs)} runs were inconclusive and prove nothing")
     return tuple(found)

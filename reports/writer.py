@@ -11,7 +11,7 @@ JUNIT_FILE = "junit.xml"
 PLOTS = "plots"
 
 
-def write(campaign: Campaign, directory: Path) -> list[Path]:
+def write(campaign: Campaign, directory: Path, *, baseline: Campaign | None = None) -> list[Path]:
     """Write result.json, its schema, report.html, junit.xml and plots/*.png; return their paths, result.json first.
 
     The folder is created; files of an earlier report in it are replaced. The same campaign gives the same bytes (with

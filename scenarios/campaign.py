@@ -5,6 +5,7 @@ itself fails ends the campaign; what was found before is kept.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import platform
@@ -22,18 +23,22 @@ from typing import Protocol
 import msgspec
 
 from duress.faults import planfile
-from duress.faults.bounds import Bounds, Place
+from duress.faults.bounds import Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan
 from duress.faults.worlds import can
 from duress.scenarios import evidencefile, measure, verdict
-from duress.scenarios.observed import Diverged, Simulated
-from duress.scenarios.result import Campaign, Divergence, Run, Violation
+from duress.scenarios.build import digest
+from duress.scenarios.conclusion import conclude
+from duress.scenarios.observed import Diverged, Happening, Simulated
+from duress.scenarios.result import Campaign, Divergence, HarnessFailure, Run, Violation
+from duress.scenarios.settings import bounds_of
+from duress.scenarios.shards import Shard
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
+from duress.scenarios.stream import Stream
 from duress.scenarios.work import Ground, Work, open_ground
 
-MOST_EVENTS = 6  # faults in one drawn plan
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
 
 
@@ -49,7 +54,10 @@ class Order:
     out: Path
     jobs: int = 1
     asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
+    traced: Callable[[int, Sequence[Happening]], None] | None = None  # gets seed and entries of runs that keep them
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
+    shard: Shard | None = None  # the part of a whole that `seeds` are
+    command: Sequence[str] = ()  # the words after `duress` that run all of it again
 
     @property
     def scenario(self) -> Scenario:
@@ -70,27 +78,26 @@ class Outcome:
     campaign: Campaign
     failures: list[tuple[int, str]] = field(default_factory=list)
 
-    @property
-    def harness_failed(self) -> bool:
-        """So that what was not found proves nothing."""
-        return bool(self.failures or self.campaign.divergences)
 
+async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool] = lambda: True) -> Outcome:
+    """Run every seed, as long as it is `going`; runs that have begun are finished. Each is in the folder's stream when it has.
 
-async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
-    """Run every seed. Raises what makes all of it impossible: ServerError, DatabaseUnusable."""
+    Raises what makes all of it impossible: ServerError, DatabaseUnusable.
+    """
     started_at, began = time.time(), time.monotonic()
     waiting = iter(order.seeds)
     runs: dict[int, Run] = {}
     failures: list[tuple[int, str]] = []
     divergences: list[Divergence] = []
-    versions: list[str] = []
+    heads: list[Campaign] = []
+    stream = Stream(order.out)
 
     async def lane(number: int) -> None:
         async with open_ground(order.work, number) as ground:
-            versions.append(ground.postgres)
-            for seed in waiting:
-                if failures:
-                    break
+            if not heads:
+                heads.append(_head(order, started_at, ground.postgres))
+                stream.begin(heads[0])
+            while going() and not failures and (seed := next(waiting, None)) is not None:
                 watcher.began(seed)
                 try:
                     runs[seed] = await one_run(order, ground, seed, with_spans=len(runs) < RUNS_WITH_SPANS)
@@ -102,37 +109,48 @@ async def run_campaign(order: Order, watcher: Watcher) -> Outcome:
                     again = f"reproduce with: {reproduce(order, seed, token_of(order, seed, ground))}"
                     failures.append((seed, f"{again}\n{traceback.format_exc()}"))
                     break
+                stream.add(runs[seed])
                 watcher.ended(runs[seed])
             lost = await ground.lost_in_transaction()
             for seed in lost.keys() & runs.keys():
                 runs[seed] = msgspec.structs.replace(runs[seed], lost_in_transaction=lost[seed])
 
-    await _side_by_side(lane, min(order.jobs, len(order.seeds)))
-    judged = [runs[seed] for seed in order.seeds if seed in runs]
-    decided, reasons = verdict.of_campaign(judged)
-    broken = tuple(f"the harness failed at seed {seed}: {text.strip().splitlines()[-1]}" for seed, text in failures)
-    if divergences:
-        twice, seeds = len(divergences) + sum(run.twice for run in judged), sorted(one.seed for one in divergences)
-        broken += (f"{len(divergences)} of {twice} runs were not the same the second time, the first: seed {seeds[0]}",)
-    campaign = Campaign(
+    with contextlib.closing(stream):
+        await _side_by_side(lane, min(order.jobs, len(order.seeds)))
+    campaign = msgspec.structs.replace(
+        heads[0] if heads else _head(order, started_at, ""),
+        seconds=time.monotonic() - began,
+        failures=tuple(HarnessFailure(seed=seed, message=text.strip().splitlines()[-1]) for seed, text in failures),
+        divergences=tuple(sorted(divergences, key=lambda one: one.seed)),
+    )
+    return Outcome(conclude(campaign, [runs[seed] for seed in order.seeds if seed in runs]), failures)
+
+
+def _head(order: Order, started_at: float, postgres: str) -> Campaign:
+    """What is known before the first run."""
+    from duress.scenarios.invariants import titles
+
+    return Campaign(
         scenario=order.work.reference,
         world=order.work.world,
         canary=order.work.canary,
         workers=order.work.settings.workers,
         started_at=started_at,
-        seconds=time.monotonic() - began,
+        seconds=0.0,
         duress=_version(),
+        build=digest(order.scenario),
         python=platform.python_version(),
-        postgres=versions[0] if versions else "",
+        postgres=postgres,
         machine=f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}",
         settings=_settings(order),
-        verdict="inconclusive" if broken and decided == "pass" else decided,
-        reasons=(*broken, *reasons),
-        not_covered=_not_covered(order, judged),
-        runs=tuple(judged),
-        divergences=tuple(sorted(divergences, key=lambda one: one.seed)),
+        verdict="inconclusive",
+        invariants=titles(order.scenario.invariants),
+        allowed=tuple(kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world)),
+        not_covered=_not_covered(order),
+        wanted=len(order.seeds),
+        command=tuple(order.command),
+        shards=() if order.shard is None else (str(order.shard),),
     )
-    return Outcome(campaign, failures)
 
 
 async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) -> Run:
@@ -147,6 +165,8 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     evidence = observed.evidence
     findings = await asyncio.to_thread(judge, evidence, order.scenario.invariants)
     simulated = observed.simulated
+    if simulated is not None and order.traced is not None:
+        order.traced(seed, simulated.trace)
     token = token_of(order, seed, ground, simulated)
     repeat = reproduce(order, seed, token)
     violations = tuple(
@@ -194,15 +214,7 @@ def draw(order: Order, seed: int) -> Plan:
     """The plan of a seed: the same for the same seed, kinds and workers."""
     if not any(order.kinds.values()):
         return Plan()
-    settings = order.work.settings
-    bounds = Bounds(
-        workers=settings.workers,
-        lease=settings.lease,
-        horizon=settings.horizon,
-        kinds=order.kinds,
-        places=tuple(order.places),
-        most_events=MOST_EVENTS,
-    )
+    bounds = bounds_of(order.work.settings, order.kinds, order.places)
     return generate(random.Random(f"plan {seed}"), bounds)
 
 
@@ -256,13 +268,12 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     return {**dataclasses.asdict(order.work.settings), **simulated, "jobs": order.jobs, **chosen, **weights}
 
 
-def _not_covered(order: Order, runs: Sequence[Run]) -> tuple[str, ...]:
-    """What a reader might think was tested, and was not."""
-    seen = {record.kind for run in runs for record in run.faults if record.fired}
+def _not_covered(order: Order) -> tuple[str, ...]:
+    """What a reader might think was tested, and no run of this campaign can test."""
     missing = [
-        f"{kind}: allowed by the scenario, but it "
-        + ("did not fire in this campaign" if can(kind, order.work.world) else f"cannot be done in {order.work.world}")
-        for kind in sorted(order.scenario.faults.keys() - seen)
+        f"{kind}: allowed by the scenario, but it cannot be done in {order.work.world}"
+        for kind in sorted(order.scenario.faults)
+        if not can(kind, order.work.world)
     ]
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")

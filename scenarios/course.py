@@ -31,16 +31,25 @@ class Crew(Protocol):
 class RunWorld:
     """The `World` that a workload sees."""
 
-    def __init__(self, engine: Engine, entropy: random.Random, options: Mapping[str, int], strikes: Strikes) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        entropy: random.Random,
+        options: Mapping[str, int],
+        settings: Settings,
+        strikes: Strikes,
+    ) -> None:
         self.engine = engine
         self.random = entropy
         self.options = options
         self.over = asyncio.Event()  # nothing more is started
+        self._settings = settings
         self._strikes = strikes
 
     def going(self, started: int, wanted: int) -> bool:
         """Whether to start more work."""
-        if not self.over.is_set() and started >= wanted and self._strikes.used_up:
+        struck = self._strikes.used_up if self._settings.until == "healed" else self._strikes.injected
+        if started >= wanted and struck:
             self.over.set()
         return not self.over.is_set()
 
@@ -63,8 +72,8 @@ async def run(
             guard = tasks.create_task(_broken(crew))
             timed = tasks.create_task(strikes.timed())
             work = tasks.create_task(workload(world))
-            while recorder.now() < settings.max_time and not world.over.is_set():
-                if work.done() and strikes.used_up:
+            while recorder.now() < settings.max_time:
+                if (world.over.is_set() or work.done()) and strikes.used_up:
                     break
                 await asyncio.sleep(LOOK_AGAIN)
             world.over.set()

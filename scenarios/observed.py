@@ -1,5 +1,6 @@
 """What a world hands over after one run: all that is needed to judge it, and nothing that is specific to the world."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from duress.scenarios.history import Evidence
@@ -27,6 +28,7 @@ class Simulated:
     code: str
     twice: bool  # it was run twice, and was the same
     trace: tuple[Happening, ...] = ()
+    choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
 
 
 class Diverged(Exception):

@@ -15,6 +15,8 @@ from duress.scenarios import history
 from duress.scenarios.history import CheckpointRow, Entry, Evidence, WorkflowRow
 
 OUTAGES = HARMFUL  # all workers suffer them: their sessions are lost, or stand still
+# A worker's sessions may all be lost, or be given up by itself, though it lives.
+SEVERING = frozenset({"drop-connection", "refuse-connections", "partition", "slow-link", "read-only", "pooler"})
 ENDING = frozenset({"kill-worker", "stop-worker"})  # the worker's process ends
 CLOCKS = 0.01  # seconds by which a moment of the history may be off on the database's clock
 # How a worker says that it let one workflow go.

@@ -1,7 +1,7 @@
 """The history as it grows, in the harness's memory: outside of the database under test and of every worker."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from duress.engine import observer
@@ -11,24 +11,34 @@ from duress.scenarios.history import Entry
 HOLDS = frozenset({observer.CLAIMED})
 LETS_GO = frozenset({observer.FINISHED, observer.SUSPENDED, observer.RELEASED, observer.FENCED})
 
+Tap = Callable[[str, str, Mapping[str, Any], float | None], None]
+
 
 class Recorder:
-    """Collects entries. Times are CLOCK_MONOTONIC until the history is taken out, relative to the workload's start."""
+    """Collects entries. Times are the clock's until the history is taken out, relative to the workload's start.
 
-    def __init__(self) -> None:
+    `clock` is the harness's, whoever calls: CLOCK_MONOTONIC, unless every process has one of its own. `tap` hears of every
+    observation at once, and of its time if that is not now.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, tap: Tap | None = None) -> None:
+        self._tap = tap
         self._entries: list[Entry] = []
         self._held: dict[str, set[str]] = {}
-        self.began = time.monotonic()
+        self._clock = clock
+        self.began = clock()
 
     def begin(self) -> None:
         """The workload begins: time zero."""
-        self.began = time.monotonic()
+        self.began = self._clock()
         self.add("harness", history.WORKLOAD_BEGAN, {}, self.began)
 
     def add(self, source: str, name: str, facts: Mapping[str, Any], at: float | None = None) -> float:
         """Record one observation, made `at` or now; returns its time in seconds since the workload began."""
-        moment = time.monotonic() if at is None else at
+        moment = self._clock() if at is None else at
         self._entries.append(Entry(moment, source, name, dict(facts)))
+        if self._tap is not None:
+            self._tap(source, name, facts, at)
         if name in HOLDS:
             self._held.setdefault(source, set()).add(str(facts["workflow"]))
         elif name in LETS_GO:
@@ -43,7 +53,7 @@ class Recorder:
 
     def now(self) -> float:
         """Seconds since the workload began."""
-        return time.monotonic() - self.began
+        return self._clock() - self.began
 
     def history(self) -> tuple[Entry, ...]:
         """All entries, ordered by time; of one moment in the order of arrival."""

@@ -73,6 +73,7 @@ class Divergence(Struct, frozen=True, kw_only=True):
     entry: int | None = (
         None  # in the record of what happened, from 0; None: all entries are equal, what came out is not
     )
+    asked: str | None = None  # the statement whose answers differ
     before: tuple[str, ...] = ()  # the last entries that are equal
     first: str | None = None  # the entry of the first run; None: it had ended
     second: str | None = None
@@ -106,6 +107,13 @@ class Run(Struct, frozen=True, kw_only=True):
     twice: bool = False  # it was run twice, and was the same to the byte
 
 
+class HarnessFailure(Struct, frozen=True, kw_only=True):
+    """The harness itself failed: nothing is known about this seed."""
+
+    seed: int
+    message: str  # the last line of the traceback
+
+
 class Campaign(Struct, frozen=True, kw_only=True):
     """Many runs of one scenario in one world."""
 
@@ -117,6 +125,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     started_at: float  # seconds since 1970
     seconds: float
     duress: str  # version of this package
+    build: str = ""  # digest of the sources of duress and of the scenario's module
     python: str
     postgres: str
     machine: str  # cores, kernel; no host name
@@ -124,9 +133,21 @@ class Campaign(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     invariants: dict[str, str] = {}  # checked in every run, id → title: {"S2": "no-rerun"}; JUnit has a case for each
+    allowed: tuple[str, ...] = ()  # kinds of faults that the scenario must withstand
     not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
+    wanted: int | None = None  # runs that were ordered; more than there are: it was interrupted, or still goes on
+    command: tuple[
+        str, ...
+    ] = ()  # the words after `duress` that run it again, without --out and --shard; none: unknown
+    shards: tuple[str, ...] = ()  # "2/3": every third seed from the second on; none: all seeds
+    failures: tuple[HarnessFailure, ...] = ()
     runs: tuple[Run, ...] = ()
     divergences: tuple[Divergence, ...] = ()  # simulated runs that were not the same the second time; not in `runs`
+
+    @property
+    def harness_failed(self) -> bool:
+        """So that what was not found proves nothing."""
+        return bool(self.failures or self.divergences)
 
     @property
     def run_twice(self) -> int:

@@ -1,8 +1,10 @@
 """How a run is sized and paced, and how it is simulated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
+
+from duress.faults.bounds import Bounds, Place
 
 SCHEDULER: Final = "random"  # the usual one, by its name in duress.simulator.SCHEDULERS
 TWICE_EVERY: Final = 10  # seeds
@@ -21,7 +23,13 @@ class Settings:
     calm: float = 15.0  # for everything accepted to finish, once the faults have healed
     schema: str = "duress"
     queue: str = "default"
-    horizon: float = 3.0  # the last moment of a drawn fault that is to come at a time
+    most_faults: int = 6  # in one drawn plan
+    earliest: float = 0.2  # the first moment of a drawn fault that is to come at a time,
+    horizon: float = 3.0  # and the last
+    last_occurrence: int = 6  # of a point, for one that is to come there
+    respawn: float = 0.5  # what a started worker needs at most to have work again, beside its lease
+    calm_after_outage: float = 1.0
+    until: Literal["healed", "injected"] = "healed"  # new work is started for as long as a fault is not yet so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +44,36 @@ class Simulating:
     server: Mapping[str, str] = field(default_factory=dict)  # further settings of PostgreSQL
 
 
-# A simulated run is small: many of them find more than few large ones.
 USUAL: Mapping[str, Settings] = {
     "procs": Settings(),
-    "sim": Settings(workers=3, lease=0.3, heartbeat=0.1, poll=0.2, horizon=0.25),
+    # A simulated run is small: many of them find more than few large ones.
+    "sim": Settings(
+        workers=3,
+        lease=0.3,
+        heartbeat=0.15,
+        poll=0.2,
+        most_faults=4,
+        earliest=0.01,
+        horizon=0.2,
+        last_occurrence=3,
+        respawn=0.02,
+        calm_after_outage=0.1,
+        until="injected",
+    ),
 }
+
+
+def bounds_of(settings: Settings, kinds: Mapping[str, float], places: Sequence[Place]) -> Bounds:
+    """What plans for such a run are drawn within."""
+    return Bounds(
+        workers=settings.workers,
+        lease=settings.lease,
+        earliest=settings.earliest,
+        horizon=settings.horizon,
+        respawn=settings.respawn,
+        calm_after_outage=settings.calm_after_outage,
+        kinds=kinds,
+        places=tuple(places),
+        most_events=settings.most_faults,
+        last_occurrence=settings.last_occurrence,
+    )

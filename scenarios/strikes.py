@@ -70,10 +70,14 @@ class Strikes:
         self._crew, self._injector = crew, injector
 
     @property
+    def injected(self) -> bool:
+        """Every planned fault has had its chance."""
+        return self._closed or all(strike.injection is not None for strike in self.all)
+
+    @property
     def used_up(self) -> bool:
         """Every planned fault has had its chance, and none is still in effect."""
-        pulled = all(strike.injection is not None for strike in self.all)
-        return (pulled or self._closed) and all(follow.done() for follow in self._follows)
+        return self.injected and all(follow.done() for follow in self._follows)
 
     def close(self) -> None:
         """No trigger is pulled any more."""

@@ -8,15 +8,19 @@
 `main` gets the `Run`, with which to start simulated processes and to break the network between them and the server.
 """
 
+from duress.faults.plan import CommitPoint, Direction
+
+from .catches import Catch
 from .choices import Choices
 from .connection import SimConnection, current_run
 from .errors import Escape, SimulationError, Stuck, TokenError
-from .network import CommitPoint, Direction, Drop, Network, NetworkSettings
+from .network import Drop, Network, NetworkSettings
 from .process import SimProcess
 from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
-from .server import Cell, HarnessError, SimUnavailable
+from .server import Blocked, Cell, HarnessError, Io, Point, SimUnavailable
+from .session import Session
 from .simulation import (
     SCHEDULERS,
     Diverged,
@@ -30,7 +34,9 @@ from .simulation import (
 __all__ = [
     "DSN",
     "SCHEDULERS",
+    "Blocked",
     "Candidate",
+    "Catch",
     "Cell",
     "Choices",
     "CommitPoint",
@@ -42,10 +48,12 @@ __all__ = [
     "Failure",
     "Fifo",
     "HarnessError",
+    "Io",
     "Network",
     "NetworkSettings",
     "Outcome",
     "Pct",
+    "Point",
     "Pos",
     "Program",
     "RandomWalk",
@@ -53,6 +61,7 @@ __all__ = [
     "Replay",
     "Run",
     "Scheduler",
+    "Session",
     "SimConnection",
     "SimProcess",
     "SimUnavailable",

@@ -221,12 +221,14 @@ async def _open(run: "Run", cls: type["SimConnection[Any]"], conninfo: str, time
 
 
 def simulated(cls: type[AnyConnection]) -> type["SimConnection[Any]"]:
-    """The class that makes connections of `cls` in a run: that class, with our ways of waiting and closing before its own."""
+    """The class that makes connections of `cls` in a run: what it does of its own comes first, and then, in the place of
+    psycopg's, our ways of waiting and closing.
+    """
     if issubclass(cls, SimConnection):
         return cls
     if cls is psycopg.AsyncConnection:
         return SimConnection
     made = _classes.get(cls)
     if made is None:
-        made = _classes[cls] = type(cls.__name__, (SimConnection, cls), {"__module__": cls.__module__})
+        made = _classes[cls] = type(cls.__name__, (cls, SimConnection), {"__module__": cls.__module__})
     return made

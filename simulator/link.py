@@ -11,13 +11,14 @@ from psycopg.pq import ConnStatus
 from .clock import SECOND
 from .life import bury
 from .links import Leg
-from .wire import Answer, Answers, Questions, without_notifications
+from .wire import Answer, Answers, Question, Questions, without_notifications
 
 if TYPE_CHECKING:
     from .connection import SimConnection
-    from .network import Cut, Drop, Network
+    from .network import Drop, Network
     from .port import ClientEnd
     from .process import SimProcess
+    from .reach import Cut
     from .session import Session
     from .sessions import Sessions
 
@@ -40,9 +41,8 @@ class Link:
         self._arrival: asyncio.Future[bool] | None = None
         self._owner: SimProcess | None = None
         self._dead = False  # the process is gone: nobody reads any more
-        clock, latency = network.loop.clock, partial(network.latency, self._reach)
-        self._to_server = Leg(clock, network.events, latency, held=self._reach.to_server_held)
-        self._to_client = Leg(clock, network.events, latency, held=self._reach.to_worker_held)
+        self._to_server = Leg(network, self._reach, held=self._reach.to_server_held)
+        self._to_client = Leg(network, self._reach, held=self._reach.to_worker_held)
         network.add(self)
 
     # The client's side
@@ -76,7 +76,7 @@ class Link:
                 self._to_server.end()
                 self._client_gone()
                 return
-        self._to_server.send(partial(self._arrived, chunk, last=last or cut is not None))
+        self._to_server.send(partial(self._arrived, chunk, question, last=last or cut is not None), len(chunk))
         self._watch_time()
 
     def readable(self) -> bool:
@@ -111,9 +111,8 @@ class Link:
 
     def send_cancel(self, taken: "asyncio.Future[None] | None") -> None:
         """A cancel request sets out; `taken` is told when the server's answer is back."""
-        network, held = self._network, (self._reach.to_server_held, self._reach.to_worker_held)
-        latency = partial(network.latency, self._reach)
-        there, back = (Leg(network.loop.clock, network.events, latency, held=hold) for hold in held)
+        held = (self._reach.to_server_held, self._reach.to_worker_held)
+        there, back = (Leg(self._network, self._reach, held=hold) for hold in held)
 
         def arrived() -> None:
             if self.session is not None:
@@ -133,12 +132,12 @@ class Link:
 
     # The server's side
 
-    def _arrived(self, chunk: bytes, *, last: bool) -> None:
+    def _arrived(self, chunk: bytes, question: Question, *, last: bool) -> None:
         if self.session is None:
-            if not self._sessions.gate.keeps(partial(self._arrived, chunk, last=last)):
+            if not self._sessions.gate.keeps(partial(self._arrived, chunk, question, last=last)):
                 self.session = self._sessions.open(self, chunk)
         else:
-            self.session.receive(chunk, last=last)
+            self.session.receive(chunk, question, last=last)
 
     def _client_gone(self) -> None:
         if self.session is not None:
@@ -148,14 +147,15 @@ class Link:
         """The server has sent these bytes."""
         answer = self._answers.read(chunk)
         self._note("answer", answer.text)
-        if answer.notified and self._reach.notifications_to_lose:
-            self._reach.notifications_to_lose -= 1
+        if answer.notified and (self._reach.deaf or self._reach.notifications_to_lose):
+            self._reach.notifications_to_lose = max(0, self._reach.notifications_to_lose - 1)
+            self._reach.traffic.notifications_lost += 1
             chunk = without_notifications(chunk)
             if not chunk:
                 return
         cut = self._due(answer.committed, ("applied-reply-held", "mid-CommandComplete", "before-ReadyForQuery"))
         if cut is None:
-            self._to_client.send(partial(self._deliver, chunk))
+            self._to_client.send(partial(self._deliver, chunk, answer.errors), len(chunk))
             return
         kept = _kept(cut, chunk, answer)
         self._note("fault", f"reply cut {cut.point}")
@@ -173,6 +173,7 @@ class Link:
             cut.left -= commits_now if cut.commits else 1
             if cut.left <= 0:
                 self._reach.cuts.remove(cut)
+                self._reach.traffic.cuts[cut.point] += 1
                 return cut
         return None
 
@@ -180,8 +181,9 @@ class Link:
         """The server has closed its side."""
         self._to_client.send(partial(self._close_end, "fin"))
 
-    def _deliver(self, chunk: bytes) -> None:
+    def _deliver(self, chunk: bytes, errors: tuple[str, ...] = ()) -> None:
         if not self._dead:
+            self._reach.traffic.errors.update(errors)
             self._end.give(chunk)
             self._wake()
 
@@ -191,6 +193,7 @@ class Link:
 
     def _close_end(self, how: str) -> None:
         if not self._dead and not self._end.closed:
+            self._reach.traffic.lost += 1
             self._end.close("rst" if how == "rst" else "fin", self._descriptor)
             self._wake()
 

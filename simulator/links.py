@@ -9,21 +9,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .clock import Clock
-    from .events import Events
+    from .network import Network
+    from .reach import Reach
 
 Arrival = Callable[[], None]
 
 
 class Leg:
-    """One direction. `latency` gives the nanoseconds that the next bytes take."""
+    """One direction of one connection."""
 
-    def __init__(self, clock: "Clock", events: "Events", latency: Callable[[], int], *, held: bool) -> None:
-        self._clock = clock
-        self._events = events
-        self._latency = latency
+    def __init__(self, network: "Network", reach: "Reach", *, held: bool) -> None:
+        self._network = network
+        self._reach = reach
+        self._clock = network.loop.clock
+        self._events = network.events
         self._queue: deque[Arrival] = deque()
         self._owed = 0  # how many of them would have arrived by now
+        self._sent = 0  # when all of them are on their way
         self._last = 0
         self.held = held
         self.cut = False
@@ -33,18 +35,23 @@ class Leg:
         """Whether something was sent that has not arrived."""
         return bool(self._queue)
 
-    def send(self, arrival: Arrival) -> None:
-        """Call `arrival` when what is sent now has arrived, after all that was sent before."""
+    def send(self, arrival: Arrival, size: int = 0) -> None:
+        """Call `arrival` when the bytes that are sent now have arrived, after all that was sent before."""
         if self.cut:
             return
         self._queue.append(arrival)
         if self.held:
-            self._owed += 1
+            self._withhold()
         else:
-            self._set_out()
+            self._set_out(size)
 
-    def _set_out(self) -> None:
-        self._last = max(self._last, self._clock.now + self._latency())
+    def _withhold(self) -> None:
+        self._owed += 1
+        self._reach.traffic.withheld += 1
+
+    def _set_out(self, size: int) -> None:
+        self._sent = max(self._sent, self._clock.now) + self._network.pace(self._reach, size)
+        self._last = max(self._last, self._sent + self._network.latency(self._reach))
         self._events.call_at(self._last, self._arrive)
 
     def _arrive(self) -> None:
@@ -52,7 +59,7 @@ class Leg:
         if self.cut:
             return
         if self.held:
-            self._owed += 1
+            self._withhold()
         else:
             self._queue.popleft()()
 
@@ -65,7 +72,7 @@ class Leg:
         self.held = False
         owed, self._owed = self._owed, 0
         for _ in range(owed):
-            self._set_out()
+            self._set_out(0)
 
     def end(self) -> None:
         """Cut it: what is on its way is lost."""

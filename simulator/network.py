@@ -6,14 +6,17 @@ Every connection of a process is one `Link`. The verbs name a process (its name,
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from psycopg import OperationalError
 
+from duress.faults.plan import CommitPoint, Direction
+
 from .clock import SECOND
 from .errors import SimulationError
+from .reach import Cut, Reach, Traffic
 
 if TYPE_CHECKING:
     from .connection import SimConnection
@@ -22,11 +25,7 @@ if TYPE_CHECKING:
     from .loop import SimLoop
     from .process import SimProcess
 
-Direction = Literal["both", "to-server", "to-worker"]
 Drop = Literal["rst", "fin", "timeout"]
-CommitPoint = Literal[
-    "before-forward", "forwarded", "applied-reply-held", "mid-CommandComplete", "before-ReadyForQuery"
-]
 _REFUSED: Final = (
     "connection failed: connection to server failed: Connection refused\n"
     "\tIs the server running on that host and accepting TCP/IP connections?"
@@ -50,28 +49,6 @@ class NetworkSettings:
         low, high = self.latency
         if not 0 <= low <= high:
             raise ValueError(f"a latency from {low} to {high} s cannot be: give two numbers, the lower one first")
-
-
-@dataclass(slots=True)
-class Cut:
-    """The connection is to be lost at the `left`-th COMMIT (or, without `commits`, the next reply) from now."""
-
-    point: CommitPoint
-    left: int
-    commits: bool
-
-
-@dataclass(slots=True)
-class Reach:
-    """How one process reaches the server now."""
-
-    latency: tuple[float, float]
-    to_server_held: bool = False
-    to_worker_held: bool = False
-    refused: bool = False
-    cuts: list[Cut] = field(default_factory=list)
-    notifications_to_lose: int = 0
-    holds: int = 0  # how often it was partitioned or healed
 
 
 class Network:
@@ -99,10 +76,24 @@ class Network:
         """The state of one process's connections."""
         return self._reaches.setdefault(process, Reach(self.settings.latency))
 
+    def traffic(self, process: "SimProcess | str") -> Traffic:
+        """What has happened to a process's connections so far."""
+        return self.reach(_name(process)).traffic
+
     def latency(self, reach: Reach) -> int:
         """Nanoseconds for one leg, drawn."""
         low, high = reach.latency
-        return round(self.loop.choices.uniform("network", low * SECOND, high * SECOND, "latency"))
+        takes = round(self.loop.choices.uniform("network", low * SECOND, high * SECOND, "latency"))
+        if takes > self.settings.latency[1] * SECOND:
+            reach.traffic.late += 1
+        return takes
+
+    def pace(self, reach: Reach, size: int) -> int:
+        """Nanoseconds until so many bytes are on their way."""
+        if reach.bandwidth is None:
+            return 0
+        reach.traffic.late += 1
+        return size * SECOND // reach.bandwidth
 
     def of(self, process: "SimProcess | str") -> "list[Link]":
         """The links of a process that are not closed."""
@@ -122,6 +113,7 @@ class Network:
             answer = self.loop.create_future()
             self.events.call_at(self.loop.clock.now + self.latency(reach) + self.latency(reach), _settle, answer)
             await answer
+            reach.traffic.refused += 1
             raise OperationalError(_REFUSED)
 
     def partition(
@@ -179,24 +171,50 @@ class Network:
         else:
             self._strike(process, "lose the next reply").cuts.append(Cut("applied-reply-held", 1, commits=False))
 
-    def cut_commit(self, process: "SimProcess | str", point: CommitPoint, count: int = 1) -> None:
+    def cut_commit(self, process: "SimProcess | str", point: CommitPoint, count: int = 1) -> Cut:
         """Lose the connection at the process's `count`-th COMMIT from now. Only at "before-forward" is it not applied."""
         if point not in get_args(CommitPoint):
             raise ValueError(f"a COMMIT is cut at one of {get_args(CommitPoint)}, not {point!r}")
         if count < 1:
             raise ValueError(f"COMMITs are counted from 1, not from {count}")
-        self._strike(process, f"cut COMMIT {count} {point}").cuts.append(Cut(point, count, commits=True))
+        cut = Cut(point, count, commits=True)
+        self._strike(process, f"cut COMMIT {count} {point}").cuts.append(cut)
+        return cut
+
+    def spare(self, process: "SimProcess | str", cut: Cut) -> None:
+        """Do without a cut that has not come yet."""
+        self._strike(process, f"do not cut COMMIT {cut.left} {cut.point}").cuts.remove(cut)
 
     def lose_notifications(self, process: "SimProcess | str", count: int = 1) -> None:
         """The next `count` deliveries of notifications to the process lose them."""
         self._strike(process, f"lose {count} notifications").notifications_to_lose += count
 
-    def slow(self, process: "SimProcess | str", latency: tuple[float, float], duration: float | None = None) -> None:
-        """Draw the latency of the process's legs from another range, in seconds; for ever or for `duration` s."""
+    def deafen(self, process: "SimProcess | str", *, on: bool = True) -> None:
+        """No notification reaches the process, or (`on=False`) all do again."""
+        self._strike(process, "lose all notifications" if on else "lose no notifications").deaf = on
+
+    def slow(
+        self,
+        process: "SimProcess | str",
+        latency: tuple[float, float],
+        duration: float | None = None,
+        *,
+        bandwidth: int | None = None,
+    ) -> None:
+        """Draw the latency of the process's legs from another range, in seconds, and let no more than `bandwidth` bytes a
+        second pass (None: any number); for ever, for `duration` s, or until `quicken`.
+        """
         NetworkSettings(latency)
-        self._strike(process, f"latency {latency}").latency = latency
+        if bandwidth is not None and bandwidth <= 0:
+            raise ValueError(f"a bandwidth of {bandwidth} bytes a second lets nothing pass")
+        reach = self._strike(process, f"latency {latency}, bandwidth {bandwidth}")
+        reach.latency, reach.bandwidth = latency, bandwidth
         if duration is not None:
-            self._later(duration, partial(self.slow, process, self.settings.latency))
+            self._later(duration, partial(self.quicken, process))
+
+    def quicken(self, process: "SimProcess | str") -> None:
+        """The process's links are as fast as all others again."""
+        self.slow(process, self.settings.latency)
 
     def _strike(self, process: "SimProcess | str", what: str) -> Reach:
         name = _name(process)

@@ -6,12 +6,16 @@ How long it is away is virtual: while it recovers, connections are answered "the
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from .clock import SECOND
 from .inside import outside
-from .server import Gone
+from .server import Gone, Io
+from .server.settings import MAX_CONNECTIONS
+from .server_end import ServerEnd, connect
+from .wire import startup_packet
 
 if TYPE_CHECKING:
     from .process import SimProcess
@@ -35,6 +39,9 @@ class Outages:
         self._loop = sessions.loop
         self._events = sessions.loop.chain("server")
         self._waiters: list[asyncio.Future[None]] = []
+        self._strangers: list[ServerEnd] = []
+        self._capacity = MAX_CONNECTIONS  # sessions of the run and strangers together, once the server has refused one
+        sessions.panicked = self.panicked
 
     def terminate(self, process: "SimProcess | str", *, in_transaction: bool = False) -> "Session | None":
         """SIGTERM to one session of a process: one in a transaction if there is any, or (`in_transaction`) only such a one.
@@ -60,15 +67,21 @@ class Outages:
         """
         name = process if isinstance(process, str) else process.name if process is not None else None
         session = self._pick(name) or self._pick(None)
-        if session is None:
-            return None
+        if session is not None:
+            self.kill(session)
+        return session
+
+    def kill(self, session: "Session") -> None:
+        """The same to the backend of one session, wherever it stands: also where it was caught around its COMMIT."""
         self._note(f"kill the backend of session {session.number}")
         self._sessions.set_now()
         session.end.backend.kill()
+        self._recover()
+
+    def _recover(self) -> None:
         with outside():
             self._cell.recover()
         self._lost("recovering", _RECOVERY_S)
-        return session
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop the server: "fast" ends its sessions in order (57P01), "immediate" makes them quit as a crash does."""
@@ -95,7 +108,9 @@ class Outages:
             self._lost("recovering", _START_S)
 
     def close(self) -> None:
-        """The run is over: the next one needs a server."""
+        """The run is over: the next one needs a server, and its connections."""
+        for stranger in self._strangers:
+            stranger.close()
         if self._sessions.away == "stopped":
             self._cell.restart()
 
@@ -105,6 +120,60 @@ class Outages:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
+
+    def take_connections(self) -> None:
+        """Strangers take all connections that are free now, those too that are kept for later, until `give_back`."""
+        sessions = self._sessions
+        sessions.wholly_taken = True
+        if len(sessions.live) + len(self._strangers) >= self._capacity:
+            return
+        startup = startup_packet(user="duress", database="postgres", application_name="stranger")
+        with outside():
+            while isinstance(stranger := connect(self._cell, startup), ServerEnd):
+                self._strangers.append(stranger)
+        self._capacity = len(sessions.live) + len(self._strangers)
+        self._note("strangers take all connections")
+
+    def give_back(self) -> None:
+        """The strangers leave."""
+        self._note("the strangers leave")
+        self._sessions.wholly_taken = False
+        with outside():
+            for stranger in self._strangers:
+                stranger.discard()
+        self._strangers.clear()
+        self._capacity = MAX_CONNECTIONS
+
+    def fail_io(self, number: int, kinds: Io, *, process: str | None = None, times: int | None = None) -> None:
+        """Let file operations of all backends (of a process: of its sessions), also of those to come, fail with an error
+        number, until `mend`: each `times` times, or always. A failing sync takes the server down, as a PANIC does.
+        """
+        self._note(f"let {kinds!r} fail with error {number}")
+        self._sessions.broken = Broken(number, kinds, process, times)
+        for session in self._sessions.live:
+            self._sessions.broken.apply(session)
+
+    def mend(self) -> None:
+        """File operations work again."""
+        self._note("file operations work again")
+        self._sessions.broken = None
+        for session in self._sessions.live:
+            session.end.backend.fail_io(0, times=0)
+
+    @property
+    def io_failures(self) -> int:
+        """How many file operations of sessions have failed since the run began."""
+        return self._sessions.io_failures + sum(session.end.backend.io_failed for session in self._sessions.live)
+
+    def panicked(self) -> None:
+        """A backend has found that it cannot go on safely, and the server goes down with it."""
+        self._note("PANIC")
+        self._recover()
+
+    @property
+    def kept_waiting(self) -> int:
+        """How many things wait for a server that stands still."""
+        return self._sessions.gate.waiting
 
     def pause(self) -> None:
         """The server stands still: what arrives waits, and nobody gets an answer, until `resume`."""
@@ -119,6 +188,9 @@ class Outages:
     def _lost(self, away: Literal["recovering", "stopped"], duration: tuple[float, float] | None) -> None:
         """All sessions have ended, also those that are kept for later."""
         sessions = self._sessions
+        for stranger in self._strangers:
+            stranger.close()
+        self._strangers.clear()
         for session in sessions.live:
             session.stopped(Gone(), session.end.read())
         sessions.forget_kept()
@@ -150,6 +222,20 @@ class Outages:
         self._loop.note("", "fault", f"server: {text}")
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Which file operations fail, and how."""
+
+    number: int
+    kinds: Io
+    process: str | None
+    times: int | None
+
+    def apply(self, session: "Session") -> None:
+        if self.process in (None, session.process):
+            session.end.backend.fail_io(self.number, kinds=self.kinds, times=self.times)
+
+
 class Gate:
     """Keeps in order what happens at a server while it stands still."""
 
@@ -162,6 +248,10 @@ class Gate:
         if self.closed:
             self._kept.append(partial(action, *args))
         return self.closed
+
+    @property
+    def waiting(self) -> int:
+        return len(self._kept)
 
     def open(self) -> list[Callable[[], object]]:
         """What was kept."""

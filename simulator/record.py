@@ -3,6 +3,7 @@
 Values that may differ between machines (process ids, addresses, real times) have no place in an entry.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -38,6 +39,12 @@ class Record:
         self._kept: list[Plain] = []
         self._fresh: list[Plain] = []
         self._count = 0
+        self._remarks: list[tuple[int, Plain]] = []
+
+    @property
+    def keeps(self) -> bool:
+        """Whether somebody will read the entries: ask before working something out for `remark`."""
+        return self._keep
 
     def add(self, at: int, process: str, kind: str, text: str, choice: int = NO_CHOICE) -> None:
         """Append one entry."""
@@ -46,6 +53,11 @@ class Record:
         fresh.append((at, process, kind, text, choice))
         if len(fresh) >= self.BLOCK:
             self._take_in()
+
+    def remark(self, at: int, process: str, kind: str, text: str, choice: int = NO_CHOICE) -> None:
+        """Say something to whoever reads the entries. It is none itself and in no hash, so it costs a run nothing."""
+        if self._keep:
+            self._remarks.append((len(self), (at, process, kind, text, choice)))
 
     def _take_in(self) -> None:
         fresh = self._fresh
@@ -63,6 +75,17 @@ class Record:
     def entries(self) -> tuple[Entry, ...]:
         """All entries that are kept, in order."""
         return tuple(map(Entry._make, [*self._kept, *self._fresh]))
+
+    @property
+    def told(self) -> tuple[Entry, ...]:
+        """The entries with the remarks between them. A remark may be of an earlier moment."""
+        entries, remarks = self.entries, deque(self._remarks)
+        told: list[Entry] = []
+        for index, entry in enumerate(entries):
+            while remarks and remarks[0][0] <= index:
+                told.append(Entry._make(remarks.popleft()[1]))
+            told.append(entry)
+        return tuple(told + [Entry._make(remark) for _, remark in remarks])
 
     def hexdigest(self) -> str:
         """The hash over everything so far."""

@@ -1,7 +1,7 @@
 """One run: what a program under simulation can reach, and what is known of the run afterwards."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +49,10 @@ class Outcome:
     steps: int
     counts: Counts
     entries: "tuple[Entry, ...]"
+    told: "tuple[Entry, ...]"
+    """The entries and the remarks between them."""
+    recorded: Mapping[str, tuple[int, ...]] | None
+    """Every decision, by stream; like entries only of a run that is traced."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in asdict(self.counts).items())
@@ -95,6 +99,11 @@ class Run:
     def now(self) -> float:
         """Virtual seconds since the run began, by no process's clock."""
         return self.loop.clock.now / SECOND
+
+    def remark(self, process: str, kind: str, text: str, at: float | None = None) -> None:
+        """Say something in the trace of this run, `at` or now; it is no part of what is hashed."""
+        moment = self.loop.clock.now if at is None else round(at * SECOND)
+        self.loop.record.remark(moment, process, kind, text)
 
     @property
     def processes(self) -> "tuple[SimProcess, ...]":

@@ -108,16 +108,33 @@ class ServerEnd:
         if not self._ask(f"reset application_name; select setseed({fraction!r})"):
             raise HarnessError(f"session with pid {self.pid} could not be prepared for a run")
 
+    def setting(self, name: str) -> str:
+        """What a setting of the session is, while it is between two exchanges."""
+        heard = self._say(f"show {name}") or b""
+        for kind, body in walk(heard):
+            if kind == ord("D"):
+                return body[6:].decode()
+        raise HarnessError(f"the session with pid {self.pid} does not say what its {name} is")
+
+    def set(self, name: str, value: str, *, local: bool = False) -> bool:
+        """Change a setting of the session, while it is between two exchanges."""
+        return self._ask(f"set {'local ' if local else ''}{name} = '{value}'")
+
     def _ask(self, text: str) -> bool:
         """Whether the server did it."""
+        heard = self._say(text)
+        return heard is not None and all(kind != ord("E") for kind, _ in walk(heard))
+
+    def _say(self, text: str) -> bytes | None:
+        """All that the server answers; None if it stops in the middle."""
         self._socket.sendall(query(text))
         heard = b""
         while not is_finished(heard):
             event = self.backend.wait(self.fileno())
             heard += self.read()
             if not isinstance(event, Ready):
-                return False
-        return all(kind != ord("E") for kind, _ in walk(heard))
+                return None
+        return heard
 
     def _drain(self) -> bool:
         """PostgreSQL must not go on believing that a timer is armed that will never come: let all go off, out of time.

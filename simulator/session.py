@@ -5,16 +5,17 @@ whose client has gone goes on in the same way, and may still commit.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .clock import EPOCH_NS
 from .server import Blocked, Event, Gone, Held, Ready
 from .server_end import ServerEnd
-from .wire import TERMINATE, is_finished
+from .wire import TERMINATE, Question, is_finished
 
 if TYPE_CHECKING:
+    from .catches import Catch
     from .link import Link
     from .sessions import Sessions
 
@@ -28,7 +29,9 @@ class Session:
         self.end = end
         self.standing: Event = Ready()
         self.link: Link | None = link
-        self.latest = ""
+        self.asked = ""  # what its client asked for last,
+        self.begun = ""  # and when it was in no transaction
+        self.commits = False
         self._sessions = sessions
         self._backend = end.backend
         self._unsent = bytearray()
@@ -37,6 +40,9 @@ class Session:
         self._finished = True  # the last that it said was that it is ready for a query,
         self.idle = True  # and in no transaction
         self._signals = self._backend.signals
+        self._failed = False  # its transaction has failed: it takes nothing but a rollback
+        self._catch: Catch | None = None  # at which it is to be stopped in this exchange
+        self._stopped: list[Callable[[], None]] | None = None  # between two: what its client does meanwhile
         self._waiters: list[asyncio.Future[None]] = []
         self._due: int | None = None
         self.events = sessions.loop.chain(f"session {number}")
@@ -48,9 +54,10 @@ class Session:
 
     # Its client
 
-    def receive(self, chunk: bytes, *, last: bool = False) -> None:
-        """Bytes of its client have arrived; `last`: and with them the end."""
-        if isinstance(self.standing, Gone) or self._sessions.gate.keeps(partial(self.receive, chunk, last=last)):
+    def receive(self, chunk: bytes, question: Question, *, last: bool = False) -> None:
+        """Bytes of its client have arrived, which say `question`; `last`: and with them the end."""
+        again = partial(self.receive, chunk, question, last=last)
+        if isinstance(self.standing, Gone) or self._waits_to(again):
             return
         if last:
             self._part()
@@ -60,6 +67,7 @@ class Session:
         self._unsent += chunk
         if isinstance(self.standing, Ready):
             self._sessions.counts.exchanges += 1
+            self._begin(question)
             self._finished = False
             self._arm()
             self._proceed()
@@ -70,10 +78,17 @@ class Session:
 
     def lose_client(self) -> None:
         """The end of its client's stream has arrived: it reads the rest, finishes what it is doing, and ends."""
-        if self.link is None or isinstance(self.standing, Gone) or self._sessions.gate.keeps(self.lose_client):
+        if self.link is None or isinstance(self.standing, Gone) or self._waits_to(self.lose_client):
             return
         self._part()
         self._end_or_finish()
+
+    def _waits_to(self, action: Callable[[], None]) -> bool:
+        """Whether it is stopped, or the server stands still; then `action` follows."""
+        if self._stopped is not None:
+            self._stopped.append(action)
+            return True
+        return self._sessions.gate.keeps(action)
 
     def _end_or_finish(self) -> None:
         """Nothing more will come from its client."""
@@ -99,8 +114,22 @@ class Session:
 
     # Running
 
+    def _begin(self, question: Question) -> None:
+        """An exchange begins."""
+        self.asked, self.commits = question.text, question.commits
+        if self.idle:
+            self.begun = question.text
+        if self._finished:
+            for imposed in self._sessions.imposed.get(self.process, ()):
+                imposed.apply(self)
+
     def _arm(self) -> None:
         """Perhaps stop this exchange at one of its inner points."""
+        for catch in self._sessions.catches:
+            if catch.at is not None and catch.fits(self):
+                self._catch = catch
+                self._backend.arm(catch.nth, kinds=catch.at)
+                return
         point = self._sessions.draw_hold()
         if point:
             self._backend.arm(point)
@@ -117,6 +146,9 @@ class Session:
                 self._close()
             event = self._backend.wait(-1 if self._closed else self.end.fileno(), bool(self._unsent))
             said += self.end.read()
+            if isinstance(event, Gone) and self._backend.sync_failed:
+                self._sessions.panicked()
+                return
             if not isinstance(event, Ready):
                 break
             if not self._unsent and not event.sending and not event.writable:
@@ -128,20 +160,25 @@ class Session:
         self.standing = event
         if said:
             self._finished = is_finished(said)
-            self.idle = said.endswith(b"I")
+            self.idle, self._failed = said.endswith(b"I"), said.endswith(b"E")
         if said and self.link is not None:
             self.link.reply(said)
         counts = self._sessions.counts
         match event:
             case Ready():
                 self._backend.arm(None)
+                self._catch = None
+                self._be_caught_between()
             case Blocked():
                 counts.lock_waits += 1
                 self.note(f"waits: {event.wait_class.name} {event.wait_event}")
+                self._sessions.say_who_blocks(self)
             case Held():
                 counts.holds += 1
                 self.note(f"held at {event.point.name}")
-                self._sessions.let_go_later(self)
+                caught, self._catch = self._catch, None
+                if caught is None or not caught.take(self):
+                    self._sessions.let_go_later(self)
             case Gone():
                 self.note("is gone")
                 if self.link is not None:
@@ -161,7 +198,29 @@ class Session:
         times = [at for at in (timer, until) if at is not None]
         self._due = _nanoseconds(min(times)) if times else None
 
+    def _be_caught_between(self) -> None:
+        """Perhaps somebody waits for a session that is idle in a transaction."""
+        if self._finished and not self.idle and not self._failed and self.link is not None:
+            for catch in self._sessions.catches:
+                if catch.at is None and catch.fits(self) and catch.take(self):
+                    self._stopped = []
+                    return
+
     # What others do to it
+
+    def setting(self, name: str) -> str:
+        """What one of its settings is. It must be between two exchanges."""
+        return self.end.setting(name)
+
+    def set(self, settings: Mapping[str, str], *, local: bool = False) -> bool:
+        """Change settings of it; `local`: until its transaction ends. False where its transaction has failed already."""
+        if self._failed or not self.orderly:
+            return False
+        self._sessions.set_now()
+        done = all(self.end.set(name, value, local=local) for name, value in settings.items())
+        self.note(f"has {', '.join(f'{name} = {value}' for name, value in settings.items())}")
+        self.look_at_timers()
+        return done
 
     def look(self) -> None:
         """Something may have been done to it: take in signals, and queue it if it was woken."""
@@ -206,9 +265,13 @@ class Session:
             self._proceed()
 
     def let_go(self) -> None:
-        """End a hold."""
+        """End a hold, or what was caught between two exchanges."""
         if isinstance(self.standing, Held):
             self._queue(self._go_on)
+        if self._stopped is not None:
+            actions, self._stopped = self._stopped, None
+            for action in actions:
+                self.events.call_soon(action)
 
     # The clock
 

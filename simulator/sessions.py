@@ -5,14 +5,17 @@ What goes on then, and when, is an event of the loop: sessions that were woken, 
 candidates of the scheduler. A session whose client has gone goes on in the same way, and may still commit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Literal
 
-from .outages import Gate
+from .catches import Catch, Imposed
+from .outages import Broken, Gate
+from .server import Point
 from .server_end import ServerEnd, connect
 from .session import Session
-from .waits import describe_sessions
+from .waits import blockers_of, describe_sessions
 from .wire import refusal
 
 if TYPE_CHECKING:
@@ -61,6 +64,12 @@ class Sessions:
         self.gate = Gate()  # closed while the server stands still
         self.away: Literal["", "recovering", "stopped"] = ""
         self.all_lost = False  # at least once: the server has ended all sessions
+        self.catches: list[Catch] = []
+        self.imposed: dict[str, list[Imposed]] = {}
+        self.wholly_taken = False  # strangers hold all of the server's connections
+        self.broken: Broken | None = None
+        self.io_failures = 0  # of sessions that have ended
+        self.panicked: Callable[[], object] = bool
         self._looking = False
         self._clock_us = -1
         self._events = loop.chain("sessions")
@@ -90,10 +99,40 @@ class Sessions:
         end.begin(seed % 2**32 / 2**32)
         session = Session(self, link, end, number)
         self._live.append(session)
+        self.loop.record.remark(self.loop.clock.now, link.process, "session", f"#{link.number} is session {number}")
+        if self.broken is not None:
+            self.broken.apply(session)
         link.reply(end.greeting)
         return session
 
+    def catch(
+        self,
+        process: str,
+        at: Point | None,
+        wanted: Callable[[Session], bool] = lambda session: True,
+        *,
+        nth: int = 1,
+    ) -> Catch:
+        """Stop the next session of a process that comes to a point (None: is idle in a transaction) and is `wanted`."""
+        made = Catch(self, process, at, nth, wanted)
+        self.catches.append(made)
+        return made
+
+    def impose(
+        self, process: str, settings: dict[str, str], *, inside: dict[str, str] | None = None
+    ) -> Callable[[], None]:
+        """Give all sessions of a process these settings, until what is returned is called. See Imposed."""
+        made = Imposed(settings, inside or {})
+        self.imposed.setdefault(process, []).append(made)
+
+        def lift() -> None:
+            made.lifted = True
+
+        return lift
+
     def _take_kept(self, startup: bytes) -> ServerEnd | None:
+        if self.wholly_taken:
+            return None
         for end in [kept for kept in self._reserve if kept.startup == startup]:
             self._reserve.remove(end)
             if end.is_alive():
@@ -110,6 +149,7 @@ class Sessions:
         """It is gone."""
         if session in self._live:  # else it is kept
             self._live.remove(session)
+            self.io_failures += session.end.backend.io_failed
             session.end.close()
 
     @property
@@ -118,10 +158,12 @@ class Sessions:
 
     def leave(self, session: Session) -> bool:
         """An orderly session ends: keep its process for another one, if it can be and there is room."""
-        room = len(self._live) + len(self._reserve) < _MOST_PROCESSES
+        room = not self.wholly_taken and len(self._live) + len(self._reserve) < _MOST_PROCESSES
+        failed = session.end.backend.io_failed
         if not (self._keep and room and session.orderly and session.end.leave(idle=session.idle)):
             return False
         self._live.remove(session)
+        self.io_failures += failed
         self._reserve.append(session.end)
         return True
 
@@ -165,6 +207,13 @@ class Sessions:
         """A held session goes on after a drawn time, and then when the scheduler lets it."""
         delay = round(self.loop.choices.uniform("schedule", 0, _LONGEST_HOLD_NS, "hold for"))
         session.events.call_at(self.loop.clock.now + delay, session.let_go)
+
+    def say_who_blocks(self, session: Session) -> None:
+        """For a trace: whom a session waits for. The server is asked while it stands still, which changes nothing."""
+        loop = self.loop
+        if loop.record.keeps and (blockers := blockers_of(session, self._live, self._control)):
+            named = ", ".join(str(number) for number in blockers)
+            loop.record.remark(loop.clock.now, "", "blocked", f"session {session.number} by session {named}")
 
     def look_around(self) -> None:
         """See what an exchange has done to other sessions, until nothing more comes of it."""

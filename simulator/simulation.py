@@ -276,6 +276,8 @@ class Simulation:
             steps=loop.steps,
             counts=run.sessions.counts,
             entries=entries,
+            told=record.told if trace else (),
+            recorded=choices.recorded if trace else None,
         )
         return Attempt(choices.token(), entries, digest, outcome, None)
 

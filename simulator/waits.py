@@ -14,6 +14,14 @@ select pid, pg_blocking_pids(pid), state, query
 from pg_stat_activity
 where pid = any(%s)
 """
+_BLOCKERS: Final = b"select unnest(pg_blocking_pids(%s) || pg_safe_snapshot_blocking_pids(%s))"
+
+
+def blockers_of(session: "Session", sessions: "Sequence[Session]", control: "Control") -> list[int]:
+    """The numbers of the sessions that one waits for, ascending."""
+    numbers = {other.end.pid: other.number for other in sessions}
+    pid = session.end.pid
+    return sorted({numbers[row[0]] for row in control.rows(_BLOCKERS, (pid, pid)) if row[0] in numbers})
 
 
 def describe_sessions(sessions: "Sequence[Session]", control: "Control") -> list[str]:

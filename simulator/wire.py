@@ -34,7 +34,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server sent. `committed` is how many COMMITs it confirms; `complete` and `ready` are where, in the bytes that
-    were read, the first of those confirmations and the last ReadyForQuery begin (-1: not in them).
+    were read, the first of those confirmations and the last ReadyForQuery begin (-1: not in them). `errors`: SQLSTATEs.
     """
 
     text: str
@@ -42,6 +42,7 @@ class Answer:
     complete: int
     ready: int
     notified: bool
+    errors: tuple[str, ...] = ()
 
 
 class Framing:
@@ -127,6 +128,7 @@ class Answers:
         before = self._framing.rest
         data, found = self._framing.cut(chunk)
         words: list[str] = []
+        errors: list[str] = []
         digest, rows, committed, complete, ready, notified = 0, 0, 0, -1, -1, False
         for kind, start, end in found:
             if kind == _ROW:
@@ -147,7 +149,10 @@ class Answers:
                 ready = max(0, start - before)
                 words.append(chr(data[start + 5]))
             elif kind in {_ERROR, _NOTICE}:
-                words.append(_complaint(data[start + 5 : end]))
+                said = fields(data[start + 5 : end])
+                words.append(_complaint(said))
+                if kind == _ERROR:
+                    errors.append(said.get("C", ""))
                 continue
             elif kind == _NOTIFICATION:
                 notified = True
@@ -157,7 +162,9 @@ class Answers:
             elif kind == _BACKEND_KEY:
                 continue
             digest = crc32(data[start:end], digest)
-        return Answer(f"{rows} rows, {'; '.join(words)} /{digest:08x}", committed, complete, ready, notified)
+        return Answer(
+            f"{rows} rows, {'; '.join(words)} /{digest:08x}", committed, complete, ready, notified, tuple(errors)
+        )
 
     def _row(self, message: bytes) -> bytes:
         """The row without the columns that hold process ids."""
@@ -202,9 +209,8 @@ def fields(body: bytes) -> dict[str, str]:
     return {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts if part}
 
 
-def _complaint(body: bytes) -> str:
+def _complaint(said: dict[str, str]) -> str:
     """Code and message; the detail of a deadlock names process ids and transactions."""
-    said = fields(body)
     return f"{said.get('C', '')} {_NUMBERS.sub('n', said.get('M', ''))}"
 
 
@@ -228,6 +234,12 @@ def walk(stream: bytes) -> Iterator[tuple[int, bytes]]:
     data, found = Framing().cut(stream)
     for kind, start, end in found:
         yield kind, data[start + 5 : end]
+
+
+def startup_packet(**parameters: str) -> bytes:
+    """What a client says first."""
+    words = b"".join(f"{name}\0{value}\0".encode() for name, value in parameters.items()) + b"\0"
+    return (len(words) + 8).to_bytes(4, "big") + (3 << 16).to_bytes(4, "big") + words
 
 
 def query(text: str) -> bytes:

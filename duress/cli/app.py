@@ -12,8 +12,10 @@ from duress.cli import codes, config
 COMMANDS: Final = {
     "run": ("duress.cli.running", "Run scenarios under faults, judge them, and write the report."),
     "replay": ("duress.cli.replaying", "Run a simulated run again, from its token."),
+    "diff": ("duress.cli.differing", "Show the first difference of two simulated runs."),
     "list": ("duress.cli.listing", "List the scenarios, or the canaries of one."),
     "report": ("duress.cli.reporting", "Show a finished campaign, and write its report again."),
+    "gate": ("duress.cli.gate", "Judge a finished campaign by limits and by an earlier one."),
     "doctor": ("duress.cli.doctor", "Say what works on this machine; --heal undoes what killed runs left behind."),
     "engine": ("duress.cli.engine", "Migrate the engine's schema; list, show and cancel workflows."),
 }

@@ -1,6 +1,7 @@
 """What the options of `duress run` mean, checked before anything is started. All raise click.UsageError."""
 
 import difflib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from duress.faults.plan import KINDS, Plan, PlanError
 from duress.faults.worlds import Network, World, drawable, objection, refuse
 from duress.scenarios.canaries import Canary, canaries
 from duress.scenarios.settings import USUAL, Settings
+from duress.scenarios.shards import Shard
 from duress.scenarios.spec import Scenario
 
 POINTS = frozenset(
@@ -26,6 +28,27 @@ POINTS = frozenset(
 def parse_faults(value: object) -> str:
     """Kinds separated by commas; a list in pyproject.toml."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def parse_shard(value: str | Shard) -> Shard:
+    """From "2/3"."""
+    return value if isinstance(value, Shard) else Shard.parse(value)
+
+
+def chosen_seeds(count: int, one: int | None, drawn_from: str | None, shard: Shard | None) -> Sequence[int]:
+    """Seeds 1 to `count`, or as many that a text decides (the same for the same text), or one; of these the shard's."""
+    if one is not None:
+        if shard is not None or drawn_from is not None:
+            raise click.UsageError("--seed is one run; it goes neither with --shard nor with --seeds-from")
+        return [one]
+    first = 1
+    if drawn_from is not None:
+        if not drawn_from.strip():
+            raise click.UsageError("--seeds-from is empty; give the text that decides the seeds, like a commit's hash")
+        # Far above the seeds that people choose, and exact in every JSON reader.
+        first = int.from_bytes(hashlib.sha256(drawn_from.strip().encode()).digest()[:4]) * 1000 + 1
+    seeds = range(first, first + count)
+    return seeds if shard is None else shard.of_seeds(seeds)
 
 
 def chosen_plan(

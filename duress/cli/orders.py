@@ -1,6 +1,7 @@
 """From a reproduction to what is to be run."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -10,16 +11,19 @@ from duress.cli.choices import chosen_canary, chosen_kinds, chosen_places
 from duress.faults.plan import Plan
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, draw
+from duress.scenarios.observed import Happening
 from duress.scenarios.settings import USUAL, Settings, Simulating
 from duress.scenarios.sim.token import Reproduction
 from duress.scenarios.spec import Scenario
 from duress.scenarios.work import Work
 from duress.simulator import tokens
 
+Traced = Callable[[int, Sequence[Happening]], None]
 
-def order_of(run: Reproduction, out: Path, *, trace: bool = False) -> Order:
-    """The run as a campaign of one seed. It is run twice where its token cannot tell whether it is the same. Raises
-    UsageError.
+
+def order_of(run: Reproduction, out: Path, traced: Traced | None = None) -> Order:
+    """The run as a campaign of one seed; `traced` gets its entries. It is run twice where its token cannot tell whether it
+    is the same. Raises UsageError.
     """
     unusual = run.unusual
     try:
@@ -39,7 +43,7 @@ def order_of(run: Reproduction, out: Path, *, trace: bool = False) -> Order:
         dsn=None,
         logs=out / "logs",
         simulating=Simulating(
-            scheduler=unusual.scheduler, choices=recorded, twice_every=int(run.hash is None), trace=trace
+            scheduler=unusual.scheduler, choices=recorded, twice_every=int(run.hash is None), trace=traced is not None
         ),
     )
     return Order(
@@ -50,6 +54,7 @@ def order_of(run: Reproduction, out: Path, *, trace: bool = False) -> Order:
         places=chosen_places(scenario, canary),
         out=out,
         asked=unusual.kinds,
+        traced=traced,
     )
 
 

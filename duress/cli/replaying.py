@@ -1,7 +1,10 @@
-"""`duress replay`: a simulated run again, in a fresh cell, and whether it is the same."""
+"""`duress replay`: a simulated run again, in a fresh cell, whether it is the same, and what happened in it."""
 
 import asyncio
+import contextlib
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +13,11 @@ import click
 from duress import reports
 from duress.cli import codes, terminal
 from duress.cli.document import document
+from duress.cli.folders import new_folder
 from duress.cli.orders import order_of, with_plan
 from duress.cli.reproductions import planned
-from duress.cli.running import conduct, folder_for
+from duress.cli.running import conduct
+from duress.cli.tracing import Traces
 from duress.reports.terminal import show
 from duress.scenarios.campaign import Order, Outcome
 from duress.scenarios.sim import token
@@ -26,18 +31,25 @@ class Comparison:
     token: str | None
     same: bool | None
     said: str
-    code: int
+    code: int = codes.PASS
 
 
 @click.command("replay")
-@click.argument("target", metavar="TOKEN|FILE")
+@click.argument("target", metavar="TOKEN|FILE", required=False)
+@click.option(
+    "--trace",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="Show what happened, or write it to FILE: a timeline, or a Chrome trace for ui.perfetto.dev if that is *.json.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for results.  [default: .duress/TIME-SCENARIO]",
+    help="Write the report, and with --trace both forms of that, to this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(target: str, out: Path | None, as_json: bool) -> int:
+def command(target: str | None, trace: str | None, out: Path | None, as_json: bool) -> int:
     """Run a simulated run again, in a fresh server, and say whether it is the same to the byte.
 
     TOKEN is what the report of a run in the world sim gives. A FILE may hold tokens, or be a trace, a result.json or its
@@ -45,26 +57,46 @@ def command(target: str, out: Path | None, as_json: bool) -> int:
 
     Exit code: as duress run; 3 also when the same code gives another run than the token names.
     """
+    if target is None:
+        raise click.UsageError("give a TOKEN or FILE first, and --trace after it: duress replay TOKEN --trace")
+    if trace == "-" and as_json:
+        raise click.UsageError("--json prints nothing else; give --trace a FILE, or use --out")
     chosen = [with_plan(one.run, one.plan) for one in planned(target)]
-    orders = [order_of(run, _folder(out, run, several=len(chosen) > 1)) for run in chosen]
-    return asyncio.run(_replay(chosen, orders, as_json))
+    with _folders(chosen, out) as folders:
+        traces = None if trace is None else Traces(trace, to_folder=out is not None)
+        orders = [
+            order_of(run, folder, None if traces is None else traces.keep)
+            for run, folder in zip(chosen, folders, strict=True)
+        ]
+        return asyncio.run(_replay(chosen, orders, traces, report=out is not None, as_json=as_json))
 
 
-def _folder(out: Path | None, run: Reproduction, *, several: bool) -> Path:
-    return folder_for(out / f"seed-{run.seed}" if out is not None and several else out, run.reference)
+@contextlib.contextmanager
+def _folders(chosen: Sequence[Reproduction], out: Path | None) -> Iterator[list[Path]]:
+    """One for the files of each run; without `out` they go when the command ends."""
+    if out is not None:
+        several = len(chosen) > 1
+        yield [new_folder(out / f"seed-{run.seed}" if several else out, run.reference) for run in chosen]
+        return
+    with tempfile.TemporaryDirectory(prefix="duress-replay-") as folder:
+        yield [new_folder(Path(folder) / str(number), run.reference) for number, run in enumerate(chosen)]
 
 
-async def _replay(chosen: list[Reproduction], orders: list[Order], as_json: bool) -> int:
+async def _replay(
+    chosen: list[Reproduction], orders: list[Order], traces: Traces | None, *, report: bool, as_json: bool
+) -> int:
     named, compared = iter(chosen), list[Comparison]()
 
     def each(order: Order, outcome: Outcome) -> int:
         compared.append(compare(next(named), outcome))
+        if traces is not None:
+            traces.write(outcome.campaign, order.out)
         if not as_json:
             click.echo(f"{compared[-1].said}\n")
-            show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
+            show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE if report else None)
         return compared[-1].code
 
-    outcomes, code = await conduct(orders, each)
+    outcomes, code = await conduct(orders, each, report=report)
     if as_json and outcomes:
         replays = [{"token": one.token, "same": one.same, "said": one.said} for one in compared]
         campaigns = [(order.out, outcome.campaign) for order, outcome in outcomes]
@@ -75,26 +107,23 @@ async def _replay(chosen: list[Reproduction], orders: list[Order], as_json: bool
 def compare(named: Reproduction, outcome: Outcome) -> Comparison:
     """Whether the run was the one that was named; if not, who can be blamed for it."""
     if not outcome.campaign.runs:
-        return Comparison(None, None, "there is no run to compare: the harness failed", codes.PASS)
+        return Comparison(None, None, "there is no run to compare: the harness failed")
     [run] = outcome.campaign.runs
     assert run.token is not None and run.hash is not None
     now = token.decode(run.token)
     same = named.same(run.hash)
     if same:
-        return Comparison(run.token, True, f"the same run, to the byte: hash {run.hash}", codes.PASS)
+        return Comparison(run.token, True, f"the same run, to the byte: hash {run.hash}")
     if same is None:
         again = f"nobody has seen this run before, so it was run twice, and was the same: hash {run.hash}"
-        return Comparison(run.token, None, f"{again}\nits token is {run.token}", codes.PASS)
+        return Comparison(run.token, None, f"{again}\nits token is {run.token}")
     if now.code == named.code:
         said = (
             f"not the run that the token names, though the code is the same: hash {named.hash}… there, {run.hash} here. "
-            "Something outside of the simulation decides it; duress diff with both tokens shows where they part:\n"
-            f"duress diff {token.encode(named)} {run.token}"
+            f"Something outside of the simulation decides it. Its token is now {run.token}"
         )
         return Comparison(run.token, False, said, codes.HARNESS_FAILED)
     why = "the code has changed since"
     if now.unusual.postgres != named.unusual.postgres:
         why = f"it is of PostgreSQL {named.unusual.postgres}, and this is {now.unusual.postgres}"
-    return Comparison(
-        run.token, False, f"another run than the token names: {why}. Its token is now {run.token}", codes.PASS
-    )
+    return Comparison(run.token, False, f"another run than the token names: {why}. Its token is now {run.token}")

@@ -10,7 +10,7 @@ import msgspec
 from duress import reports
 from duress.faults import planfile
 from duress.faults.plan import Plan, PlanError
-from duress.reports import RESULT_FILE
+from duress.reports import RESULT_FILE, trace
 from duress.scenarios.result import Campaign, Run
 from duress.scenarios.sim import token
 from duress.scenarios.sim.token import Reproduction
@@ -18,7 +18,6 @@ from duress.simulator import TokenError
 
 _TOKEN: Final = re.compile(r"(?<!\S)s[0-9]+\.[0-9]+\.\S+")
 _PLAN: Final = re.compile(r"seed-([0-9]+)\.plan\.json")
-TRACE_KEY: Final = "duress"  # of a trace file: what is ours in it
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -119,6 +118,6 @@ def _ours(text: str) -> str | None:
         document: Any = msgspec.json.decode(text)
     except msgspec.DecodeError:
         return None
-    ours = document.get(TRACE_KEY) if isinstance(document, dict) else None
+    ours = document.get(trace.KEY) if isinstance(document, dict) else None
     word = ours.get("token") if isinstance(ours, dict) else None
     return word if isinstance(word, str) else None

@@ -1,9 +1,8 @@
 """`duress run`: scenarios under faults, judged and reported."""
 
 import asyncio
-import signal
+import shlex
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,14 @@ from duress.cli.choices import (
     chosen_options,
     chosen_places,
     chosen_plan,
+    chosen_seeds,
     chosen_settings,
     parse_faults,
+    parse_shard,
 )
 from duress.cli.document import document
+from duress.cli.folders import as_name, new_folder
+from duress.cli.interruption import Interruption
 from duress.faults.postgres import ServerError
 from duress.faults.worlds import World
 from duress.reports.terminal import show
@@ -30,10 +33,11 @@ from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
 from duress.scenarios.settings import SCHEDULER, Simulating
+from duress.scenarios.shards import Shard
+from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work
 
 LATER = ("docker",)
-OUT = Path(".duress")
 _SHOWN = 3  # divergences; the report has them all
 Conducted = tuple[Order, Outcome]
 
@@ -54,6 +58,8 @@ class Flags:
     dsn: str | None
     out: Path | None
     sizes: tuple[str, ...]
+    seeds_from: str | None
+    shard: Shard | None
     scheduler: str | None
 
 
@@ -76,6 +82,10 @@ class Flags:
     help="Run seeds 1 to N.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Run this one seed.")
+@click.option("--seeds-from", metavar="TEXT", help="Run N fresh seeds drawn from TEXT, such as a commit's hash.")
+@click.option(
+    "--shard", type=parse_shard, metavar="I/N", help="Run every N-th seed, from the I-th on; merge by report."
+)
 @click.option("--plan", type=click.Path(path_type=Path), help="Take the faults from this file instead of drawing them.")
 @click.option(
     "--faults",
@@ -133,14 +143,17 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
     if chosen.world != "sim" and chosen.scheduler is not None:
         raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
-    if chosen.seed is None and chosen.seeds == 0:
-        click.echo("nothing selected: --seeds 0", err=True)
+    seeds = chosen_seeds(chosen.seeds, chosen.seed, chosen.seeds_from, chosen.shard)
+    if not seeds:
+        part = f" --shard {chosen.shard}" if chosen.shard else ""
+        click.echo(f"nothing selected: --seeds {chosen.seeds}{part}", err=True)
         return codes.NOTHING_SELECTED
-    orders = [_order(reference, chosen) for reference in scenarios]  # all of them first: a typing error runs nothing
+    # All of them first: a typing error runs nothing.
+    orders = [_order(reference, chosen, seeds, alone=len(scenarios) == 1) for reference in scenarios]
     return asyncio.run(_run(orders, as_json))
 
 
-def _order(reference: str, flags: Flags) -> Order:
+def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -> Order:
     """What to run for one scenario. Raises UsageError."""
     try:
         scenario = registry.find(reference)
@@ -148,7 +161,7 @@ def _order(reference: str, flags: Flags) -> Order:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
     plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
-    out = folder_for(flags.out, reference)
+    out = new_folder(flags.out if flags.out is None or alone else flags.out / as_name(reference), reference)
     canary = chosen_canary(reference, flags.canary)
     kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None)
     work = Work(
@@ -164,7 +177,7 @@ def _order(reference: str, flags: Flags) -> Order:
     )
     return Order(
         work=work,
-        seeds=[flags.seed] if flags.seed is not None else range(1, flags.seeds + 1),
+        seeds=seeds,
         plan=plan,
         kinds=kinds,
         places=chosen_places(scenario, canary),
@@ -172,7 +185,27 @@ def _order(reference: str, flags: Flags) -> Order:
         asked=None if flags.faults is None else tuple(kinds),
         jobs=flags.jobs,
         repeat=_repeat(flags),
+        shard=flags.shard,
+        command=_command(reference, flags),
     )
+
+
+def _command(reference: str, flags: Flags) -> list[str]:
+    """The words that run the whole campaign again, whatever environment and configuration say then."""
+    words = ["run", reference, "--world", flags.world, "--jobs", str(flags.jobs), "--max-time", f"{flags.max_time:g}"]
+    chosen = {
+        "--seed": flags.seed,
+        "--seeds": flags.seeds if flags.seed is None else None,
+        "--seeds-from": flags.seeds_from,
+        "--plan": flags.plan,
+        "--faults": flags.faults,
+        "--workers": flags.workers,
+        "--canary": flags.canary,
+        "--scheduler": flags.scheduler,
+        "--dsn": None if flags.dsn is None else without_password(flags.dsn),
+    }
+    words += [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
+    return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
 def _repeat(flags: Flags) -> list[str]:
@@ -181,23 +214,6 @@ def _repeat(flags: Flags) -> list[str]:
     if flags.dsn is not None:
         words += ["--dsn", without_password(flags.dsn)]
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
-
-
-def folder_for(out: Path | None, reference: str) -> Path:
-    """A new folder for the results, made now, so that a place where we may not write is found before the run."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in reference)
-    folder = out or OUT / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    for attempt in range(1, 1000):
-        try:
-            folder.mkdir(parents=True, exist_ok=out is not None)
-            return folder
-        except FileExistsError:
-            if out is not None:
-                raise click.UsageError(f"--out {out} is not a folder") from None
-            folder = folder.with_name(f"{folder.name.split('.')[0]}.{attempt}")
-        except OSError as error:
-            raise click.UsageError(f"the results cannot be written to {folder}: {error.strerror}") from error
-    raise click.UsageError(f"no free name for results beside {folder}")
 
 
 async def _run(orders: list[Order], as_json: bool) -> int:
@@ -212,35 +228,42 @@ async def _run(orders: list[Order], as_json: bool) -> int:
     return code
 
 
-async def conduct(orders: Sequence[Order], each: Callable[[Order, Outcome], int]) -> tuple[list[Conducted], int]:
+async def conduct(
+    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True
+) -> tuple[list[Conducted], int]:
     """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
 
-    SIGTERM is the same as Ctrl-C.
+    Ctrl-C finishes the runs that have begun; twice, or SIGTERM, stops them.
     """
-    me = asyncio.current_task()
-    assert me is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+    interruption = Interruption()
     outcomes: list[Conducted] = []
     found: list[int] = []
+    order = orders[0]
     try:
-        for order in orders:
-            outcome = await _campaign(order)
-            outcomes.append((order, outcome))
-            found.append(_code(outcome))
-            found.append(await asyncio.to_thread(_write, outcome, order.out))
-            found.append(each(order, outcome))
+        with interruption.listening():
+            for order in orders:
+                if not interruption.going():
+                    break
+                outcome = await _campaign(order, interruption)
+                outcomes.append((order, outcome))
+                found.append(codes.of_campaign(outcome.campaign))
+                if report:
+                    found.append(await asyncio.to_thread(_write, outcome, order.out))
+                found.append(each(order, outcome))
     except (ServerError, DatabaseUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:
         click.echo("interrupted; everything that was started has been stopped", err=True)
+        if (order.out / STREAM_FILE).exists():
+            click.echo(f"what had ended by then is shown by: duress report {shlex.quote(str(order.out))}", err=True)
         return [], codes.INTERRUPTED
-    return outcomes, codes.first_of(found)
+    return outcomes, codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
 
 
-async def _campaign(order: Order) -> Outcome:
+async def _campaign(order: Order, interruption: Interruption) -> Outcome:
     with terminal.Progress(order.work.reference, len(order.seeds)) as progress:
-        outcome = await run_campaign(order, progress)
+        outcome = await run_campaign(order, progress, interruption.going)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
     for divergence in outcome.campaign.divergences[:_SHOWN]:
@@ -252,13 +275,8 @@ def _write(outcome: Outcome, folder: Path) -> int:
     """Write the report. When that fails, the verdict still counts: it must not hide a violation."""
     try:
         reports.write(outcome.campaign, folder)
+        (folder / STREAM_FILE).unlink(missing_ok=True)  # result.json has all of it, and more
     except Exception:  # noqa: BLE001  # whatever it is, the verdict is known and shown
         click.echo(f"the report could not be written to {folder}:\n{traceback.format_exc()}", err=True)
         return codes.HARNESS_FAILED
     return codes.PASS
-
-
-def _code(outcome: Outcome) -> int:
-    """The exit code of a campaign; when the harness failed, what is inconclusive is so for that reason."""
-    own = codes.OF_VERDICT[outcome.campaign.verdict]
-    return codes.first_of([own, codes.HARNESS_FAILED]) if outcome.harness_failed else own

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from duress.engine import observer
 from duress.scenarios.invariants.invariant import Invariant, Sighting, later, seconds
-from duress.scenarios.reading import CLOCKS, ENDING, OUTAGES, Holding, Incarnation, Reading, Seen
+from duress.scenarios.reading import CLOCKS, ENDING, OUTAGES, SEVERING, Holding, Incarnation, Reading, Seen
 
 REAPED = 2.0  # seconds from a process's unplanned end until the harness has surely seen it
 PATIENCE = 1.0  # seconds, beside the lease, after which a stale owner's work must be in other hands
@@ -167,7 +167,7 @@ def _may_have_ended(fault: Seen, reading: Reading, incarnation: Incarnation, mom
         return False
     if fault.kind in ENDING:
         return fault.worker == incarnation.worker and fault.asked >= incarnation.process.began
-    if fault.kind in OUTAGES:
+    if fault.kind in OUTAGES or (fault.kind in SEVERING and fault.worker == incarnation.worker):
         # Over only when the worker has shown that it has sessions again: by a heartbeat.
         granted = (reading.at(until - reading.evidence.lease) for until in incarnation.leases)
         return not any(fault.over < renewed <= moment - CLOCKS for renewed in granted)

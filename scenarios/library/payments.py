@@ -40,7 +40,7 @@ async def debit(tx: AsyncConnection[Any], account: str, cents: int) -> int:
     return await move(tx, "debit", account, -cents)
 
 
-@transaction
+@transaction(isolation="repeatable read")
 async def credit(tx: AsyncConnection[Any], account: str, cents: int) -> int:
     """Take money out of transit and give it to an account; returns the new balance."""
     return await move(tx, "credit", account, cents)
@@ -251,7 +251,7 @@ payments: Final = Scenario(
         """,
     },
     contention=Contention(
-        rows="select from account order by id for update",
+        first="lock table account in share mode",
         later="lock table ledger in share mode",
         change="update account set balance = balance",
     ),

@@ -123,7 +123,7 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
         engine = await stack.enter_async_context(client)
         await crew.start(settings.workers)
         recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
+        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
         await course.run(world, scenario.workload, settings, strikes, crew, recorder, partial(database.connect, dsn))
         async with database.connect(dsn) as connection:
             offset = await database.clock_offset(connection) + recorder.began

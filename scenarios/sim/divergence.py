@@ -1,5 +1,6 @@
 """Where two runs of one seed part, in words: in the record of the simulator, or in what came out of them."""
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Final
 
@@ -22,14 +23,28 @@ def divergence(seed: int, error: Diverged) -> Divergence:
             second=second,
         )
     first, second = shown(where.first), shown(where.second)
+    asked = _asked(error.attempts[0].entries[: where.index], where.first or where.second)
+    place = f"at entry {where.index}" if asked is None else f"at entry {where.index}, in the answer to: {asked}"
     return Divergence(
         seed=seed,
-        message=f"the runs part at entry {where.index}: {first} / {second}",
+        message=f"the runs part {place}: {first} / {second}",
         entry=where.index,
+        asked=asked,
         before=tuple(shown(entry) for entry in where.before),
         first=first,
         second=second,
     )
+
+
+def _asked(before: Sequence[Entry], differing: Entry | None) -> str | None:
+    """Which statement it is the answer to, if it is one."""
+    if differing is None or differing.kind != "answer":
+        return None
+    connection = differing.text.partition(" ")[0]
+    for entry in reversed(before):
+        if entry.kind == "send" and entry.text.partition(" ")[0] == connection:
+            return _short(entry.text.partition(" ")[2])
+    return None
 
 
 def shown(entry: Entry | None) -> str:

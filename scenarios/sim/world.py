@@ -4,8 +4,10 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
+from typing import Any, Final
 
 import msgspec
 from psycopg import AsyncConnection
@@ -21,12 +23,15 @@ from duress.scenarios.result import FaultRecord
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.sim.crew import SimCrew
 from duress.scenarios.sim.divergence import divergence
+from duress.scenarios.sim.faults.scene import Scene
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
 from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
 from duress.simulator import Diverged as ProgramDiverged
 from duress.simulator import Outcome, Program, Run, Simulation, tokens
+
+MAIN: Final = "main"  # the harness's own process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,9 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         lease=shared.settings.lease,
         workers=shared.settings.workers,
     )
-    simulated = Simulated(_hash(outcome), shared.code, twice, outcome.entries if shared.simulating.trace else ())
+    simulated = Simulated(_hash(outcome), shared.code, twice)
+    if shared.simulating.trace:
+        simulated = replace(simulated, trace=outcome.told, choices=outcome.recorded)
     return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts, simulated)
 
 
@@ -103,10 +110,10 @@ def _final(shared: Shared) -> FinalState:
 async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     """The harness's own process."""
     scenario, settings = shared.scenario, shared.settings
-    recorder = Recorder()
+    recorder = Recorder(lambda: run.now, partial(_remark, run) if shared.simulating.trace else None)
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
-    strikes.attach(crew, SimInjector(run, crew, recorder))
+    strikes.attach(crew, SimInjector(Scene(run, crew, recorder, scenario.contention)))
     outside = SimReceiver(
         scenario.answer,
         lambda name, facts: recorder.add("receiver", name, facts),
@@ -116,9 +123,9 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     async with Engine(run.dsn, schema=settings.schema, observer=ClientObserver(recorder)) as engine, outside:
         await crew.start(settings.workers)
         recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, strikes)
+        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
         await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
-        offset = time.time() - time.monotonic() + recorder.began  # the server shows the same time
+        offset = time.time() - run.now + recorder.began  # the server shows the same time
         await crew.stop()
     return Seen(
         history=recorder.history(),
@@ -126,6 +133,14 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
         faults=tuple(course.record(strike, recorder) for strike in strikes.all),
         doubts=(*crew.unplanned, *course.why_not(strikes)),
     )
+
+
+def _remark(run: Run, source: str, name: str, facts: Mapping[str, Any], at: float | None) -> None:
+    """An observation, in the trace. `facts` hold names, ids and numbers, never values of the user's."""
+    process = source.replace(" ", "-") if source.startswith("worker ") else MAIN
+    named = (key for key in facts if facts[key] is not None and not (key == "worker" and process != MAIN))
+    told = " ".join(f"{key}={facts[key]}" for key in named)
+    run.remark(process, "point", f"{name} {told}".rstrip(), at)
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from duress.simulator.server.events import Blocked, Event, Gone, Held, Io, Point
 from duress.simulator.server.library import Library
 from duress.simulator.server.page import (
     ALARM,
+    ALWAYS,
     BLOCKED,
     CANCEL,
     GONE,
@@ -210,15 +211,25 @@ class Backend:
         """After how many more points it will be held; 0: not armed, or held already."""
         return self._slot.arm
 
-    def fail_io(self, errno: int, after: int = 1, kinds: Io = Io.DATA_WRITE) -> None:
-        """Make its `after`-th call of these kinds from now fail with an error number, once; `io_failed` counts those."""
-        self._slot.io_errno, self._slot.io_kinds = errno, kinds
-        self._slot.io_after = after
+    def fail_io(self, errno: int, after: int = 1, kinds: Io = Io.DATA_WRITE, *, times: int | None = 1) -> None:
+        """Make calls of these kinds fail with an error number: from the `after`-th from now on `times` in a row, or all (None).
+
+        Where a sync is to fail this backend syncs, whatever the server's `fsync` is. `io_failed` counts what has failed.
+        """
+        slot = self._slot
+        slot.io_times = 0  # first: it may be reading this
+        slot.io_errno, slot.io_kinds, slot.io_after = errno, kinds, after
+        slot.io_times = ALWAYS if times is None else times
 
     @property
     def io_failed(self) -> int:
         """How many of its writes and syncs were made to fail."""
         return self._slot.io_failed
+
+    @property
+    def sync_failed(self) -> bool:
+        """Whether a sync was among them: PostgreSQL does not go on after that."""
+        return bool(self._slot.io_failed and self._slot.io_kinds & Io.SYNC)
 
     def deliver_timer(self) -> None:
         """Let its timer go off, now that it is due, and wait until PostgreSQL has taken it in and set the next.

@@ -11,13 +11,14 @@ import select
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 SIGNALS: Final = 4  # SIGUSR1, SIGINT, SIGTERM, SIGALRM
 CANCEL: Final = 1
 TERMINATE: Final = 2
 ALARM: Final = 3
 RUNNING, BLOCKED, HELD, GONE = range(4)  # GONE is said by us alone, when the process has ended
 READING, SENDING = 1, 2
+ALWAYS: Final = 2**32 - 1  # of io_times
 PAGE_VARIABLE: Final = "DURESS_CONTROL_PAGE"
 BELL_VARIABLE: Final = "DURESS_CONTROL_BELL"
 
@@ -68,6 +69,7 @@ class Slot(ctypes.Structure):
     io_kinds: int
     io_errno: int
     io_failed: int
+    io_times: int
     serial: int
     welcomed: int
     wait_event: bytes
@@ -81,7 +83,8 @@ class Slot(ctypes.Structure):
         *(
             ("serial", _u32),
             ("welcomed", _u32),
-            ("unused", _u32 * 2),
+            ("io_times", _u32),
+            ("unused", _u32),
             ("wait_event", ctypes.c_char * 64),
             ("rest", ctypes.c_char * 48),
         ),

@@ -7,7 +7,7 @@ from typing import Final
 
 from duress.faults.postgres import Binaries
 
-MAX_CONNECTIONS: Final = 300  # a run may use up a hundred; some are kept from the one before
+MAX_CONNECTIONS: Final = 140  # a run may use up a hundred; some are kept from the one before
 
 SETTINGS: Final = {
     "listen_addresses": "",

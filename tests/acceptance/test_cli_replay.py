@@ -83,6 +83,19 @@ def test_code_that_has_changed_is_told_from_a_run_that_cannot_be_repeated(folder
     assert "another run than the token names: the code has changed since" in said.out
 
 
+def test_a_trace_is_shown_written_and_compared(folder: Path) -> None:
+    shown = duress(folder, "replay", "out/seed-1.plan.json", "--trace")
+    assert shown.code == 0, shown.err
+    assert "duress replay s1." in shown.out and "* step.started" in shown.out and "asks #1  connect" in shown.out
+    assert duress(folder, "replay", "out/seed-1.plan.json", "--trace", "one.json").code == 0
+    assert duress(folder, "diff", "one.json", "one.json").code == 0
+    other = duress(folder, "diff", "one.json", "out/seed-2.plan.json")
+    assert other.code == 1, other.err
+    assert "the runs part at" in other.out and "B  pass" in other.out
+    again = replay(folder, "one.json")
+    assert [one["same"] for one in again.document["replays"]] == [True]
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [

@@ -140,7 +140,7 @@ def names(server: Server) -> set[str]:
     ("number", "code", "after"), [(signal.SIGINT, 130, 0.0), (signal.SIGTERM, 130, 0.0), (signal.SIGKILL, -9, 2.0)]
 )
 def test_however_it_is_ended_nothing_is_left(tmp_path: Path, number: int, code: int, after: float) -> None:
-    """Ctrl-C and SIGTERM end it cleanly with 130; SIGKILL leaves nothing 2 s later. In the middle of faults."""
+    """Ctrl-C twice and SIGTERM end it cleanly with 130; SIGKILL leaves nothing 2 s later. In the middle of faults."""
     plan = write_plan(
         tmp_path,
         {**at_point("step.started", "pause-worker", worker=0), "fault": {"kind": "pause-worker", "duration": 60}},
@@ -150,6 +150,10 @@ def test_however_it_is_ended_nothing_is_left(tmp_path: Path, number: int, code: 
     try:
         family = wait_for_family(harness)
         harness.send_signal(number)
+        if number == signal.SIGINT:
+            assert harness.stderr is not None
+            assert "Ctrl-C again stops at once" in harness.stderr.readline()
+            harness.send_signal(number)
         _, err = harness.communicate(timeout=LIMIT)
     finally:
         if harness.poll() is None:

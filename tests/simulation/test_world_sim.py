@@ -1,60 +1,23 @@
 """The simulated world runs a scenario unchanged: every fault strikes, a seed is one run, and what is broken is found."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
+from grounds import PAYMENTS, Proving, at_charge, on_ground, soon
 
 from duress.faults.plan import (
     AnyFault,
-    AtPoint,
-    AtTime,
     CrashBackend,
-    Event,
     KillWorker,
     PauseWorker,
-    Plan,
     RestartPostgres,
     StopWorker,
     TerminateBackend,
 )
-from duress.scenarios import history, registry
+from duress.scenarios import history
 from duress.scenarios.invariants import judge
 from duress.scenarios.observed import Observed
-from duress.scenarios.settings import USUAL
-from duress.scenarios.sim.ground import SimGround, open_sim_ground
-from duress.scenarios.work import Work
-
-T = TypeVar("T")
-PAYMENTS = registry.find("payments")
-
-
-def on_ground(folder: Path, use: Callable[[SimGround], Awaitable[T]], canary: str | None = None) -> T:
-    """Open a ground in a process of its own, and use it."""
-
-    async def run() -> T:
-        work = Work(
-            scenario=PAYMENTS,
-            reference="payments",
-            world="sim",
-            options={**PAYMENTS.options, **PAYMENTS.simulated},
-            settings=USUAL["sim"],
-            canary=canary,
-            dsn=None,
-            logs=folder,
-        )
-        async with open_sim_ground(work, 0) as ground:
-            return await use(ground)
-
-    return asyncio.run(run())
-
-
-def at_charge(fault: AnyFault, occurrence: int = 2) -> Plan:
-    """The fault, when a worker is about to write the checkpoint of a charge."""
-    trigger = AtPoint(point="step.checkpointing", step="charge", occurrence=occurrence)
-    return Plan(events=(Event(trigger=trigger, fault=fault),))
+from duress.scenarios.sim.ground import SimGround
 
 
 @pytest.mark.parametrize(
@@ -71,18 +34,8 @@ def at_charge(fault: AnyFault, occurrence: int = 2) -> Plan:
     ],
     ids=repr,
 )
-def test_every_fault_strikes_and_payments_survive_it(tmp_path: Path, fault: AnyFault) -> None:
-    now = Plan(events=(Event(trigger=AtTime(seconds=0.05), fault=fault),))
-
-    async def use(ground: SimGround) -> list[Observed]:
-        return [await ground.observe(2, at_charge(fault)), await ground.observe(3, now)]
-
-    for observed in on_ground(tmp_path, use):
-        [record] = observed.faults
-        assert record.fired and record.confirmed_by
-        assert observed.doubts == ()
-        assert judge(observed.evidence, PAYMENTS.invariants) == []
-        assert sum(row.status == "succeeded" for row in observed.evidence.final.workflows) >= 8
+def test_every_fault_strikes_and_payments_survive_it(ground: Proving, fault: AnyFault) -> None:
+    ground.survives((2, at_charge(fault)), (3, soon(fault)))
 
 
 def test_a_seed_is_one_run_in_every_process(tmp_path: Path) -> None:

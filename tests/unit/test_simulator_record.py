@@ -64,3 +64,17 @@ def test_any_text_can_be_recorded() -> None:
     record = Record()
     record.add(0, "", "sql", "select '\n\ud800'")
     assert record.hexdigest()
+
+
+def test_remarks_stand_between_entries_and_change_no_hash() -> None:
+    record = Record()
+    record.remark(0, "", "point", "first")
+    for entry in recorded(2).entries:
+        record.add(*entry)
+        record.remark(entry.at, "", "point", f"after {entry.at}")
+    assert [entry.text for entry in record.told] == ["first", "transfer#0", "after 0", "transfer#1", "after 1"]
+    assert record.entries == recorded(2).entries
+    assert record.hexdigest() == recorded(2).hexdigest()
+    blind = Record(keep=False)
+    blind.remark(0, "", "point", "first")
+    assert not blind.keeps and blind.told == ()

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 1
+#define VERSION 2
 #define EXPORT __attribute__((visibility("default")))
 #define LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define STORE(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
@@ -49,7 +49,8 @@ struct slot {
   uint64_t seed, random;
   uint32_t sent[SIGNALS], handled[SIGNALS];
   uint32_t io_after, io_kinds, io_errno, io_failed;
-  uint32_t serial, welcomed, unused[2];          /* of the registration, and of the last one that its process has seen */
+  uint32_t serial, welcomed;                     /* of the registration, and of the last one that its process has seen */
+  uint32_t io_times, unused;                     /* how often a call is to fail from its io_after-th on; UINT32_MAX: always */
   char wait_event[64];
   char rest[48];
 };
@@ -88,6 +89,10 @@ void *find(const char *symbol);                  /* one of PostgreSQL's; NULL, a
 /* clock.c */
 void alarm_went_off(void);
 void take_over_alarm(struct slot *slot);         /* from the kernel, at registration */
+
+/* disk.c */
+void take_syncs(void);
+void choose_syncs(struct slot *slot);            /* before each message */
 
 /* points.c, waits.c */
 void take_points(void);

@@ -16,9 +16,26 @@ static int is_wal(int fd) {
 static int must_fail(int fd, uint32_t data, uint32_t wal) {
   resolve();
   struct slot *slot = mine();
-  if (!slot || !slot->io_after || !(slot->io_kinds & (is_wal(fd) ? wal : data)) || --slot->io_after) return 0;
+  if (!slot || !slot->io_times || !(slot->io_kinds & (is_wal(fd) ? wal : data))) return 0;
+  if (slot->io_after > 1) return slot->io_after--, 0;
+  if (slot->io_times != UINT32_MAX) slot->io_times--;
   slot->io_failed++;
   return errno = (int)slot->io_errno;
+}
+
+/* Where syncs are to fail there have to be some, though the server as a whole goes without. */
+static char *enable_fsync;
+static char usual;
+
+void take_syncs(void) { enable_fsync = find("enableFsync"); }
+
+void choose_syncs(struct slot *slot) {
+  static int chosen;
+  int wanted = slot->io_times && slot->io_kinds & (DATA_SYNC | WAL_SYNC);
+  if (wanted == chosen) return;
+  if (wanted) usual = *enable_fsync, *enable_fsync = 1;
+  else *enable_fsync = usual;
+  chosen = wanted;
 }
 
 EXPORT ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {

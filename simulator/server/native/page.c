@@ -143,7 +143,7 @@ __attribute__((constructor)) static void arrive(void) {
   if (bell < 0) return complain("cannot open %s: %m", bell_path);
   if (page->version != VERSION) return complain("the page has layout %u, this library %d", page->version, VERSION);
   slots = (struct slot *)(page + 1);
-  take_points(), take_waits();
+  take_points(), take_waits(), take_syncs();
   serving = !page->error[0];
   STORE(page->attached, 1);
 }

@@ -46,6 +46,7 @@ static void welcome(struct slot *slot) {
  * the backend has cached, and when it last reported. */
 void before_message(struct slot *slot) {
   welcome(slot);
+  choose_syncs(slot);
   report_statistics_next();
 }
 

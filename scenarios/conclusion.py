@@ -1,0 +1,52 @@
+"""What the runs of a campaign amount to, whether it ended, was interrupted, or its shards were put together."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from duress.scenarios import verdict
+from duress.scenarios.result import Campaign, Run
+
+
+def conclude(campaign: Campaign, runs: Sequence[Run]) -> Campaign:
+    """`campaign`, which says what was ordered and what no run of it can cover, with these runs and what they amount to."""
+    decided, reasons = verdict.of_campaign(runs)
+    broken = [f"the harness failed at seed {failure.seed}: {failure.message}" for failure in campaign.failures]
+    if campaign.divergences:
+        twice, seed = len(campaign.divergences) + sum(run.twice for run in runs), campaign.divergences[0].seed
+        broken.append(
+            f"{len(campaign.divergences)} of {twice} runs were not the same the second time, the first: seed {seed}"
+        )
+    missing = _missing(campaign, runs)
+    return msgspec.structs.replace(
+        campaign,
+        verdict="inconclusive" if (broken or missing) and decided == "pass" else decided,
+        reasons=(*broken, *missing, *reasons),
+        not_covered=(*unfired(campaign.allowed, runs), *campaign.not_covered),
+        runs=tuple(runs),
+    )
+
+
+def unfired(allowed: Sequence[str], runs: Sequence[Run]) -> tuple[str, ...]:
+    """The kinds of faults that a reader might think were tested, and were not."""
+    seen = {record.kind for run in runs for record in run.faults if record.fired}
+    return tuple(
+        f"{kind}: allowed by the scenario, but it did not fire in this campaign" for kind in allowed if kind not in seen
+    )
+
+
+def _missing(campaign: Campaign, runs: Sequence[Run]) -> tuple[str, ...]:
+    reasons = []
+    made = len(runs) + len(campaign.failures) + len(campaign.divergences)
+    if campaign.wanted is not None and made < campaign.wanted and not campaign.failures:
+        reasons.append(f"{made} of {campaign.wanted} runs were made: it was interrupted, or still goes on")
+    if len(campaign.shards) > 1 and (absent := absent_shards(campaign.shards)):
+        of = campaign.shards[0].partition("/")[2]
+        reasons.append(f"the whole is {of} shards; missing: {', '.join(absent)}")
+    return tuple(reasons)
+
+
+def absent_shards(shards: Sequence[str]) -> list[str]:
+    """Those that are not among `shards`, all of one cut; none if there was no cut."""
+    of = int(shards[0].partition("/")[2]) if shards else 0
+    return [shard for shard in (f"{index}/{of}" for index in range(1, of + 1)) if shard not in shards]
