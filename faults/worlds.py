@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from duress.faults.needs import lacking
 from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
@@ -19,17 +20,17 @@ NetworkName = Literal["proxy", "toxiproxy", "none"]
 _SIM, _PROCS, _PROXY, _TOXIPROXY, _DOCKER = "sim", "procs", "procs+proxy", "procs+toxiproxy", "docker"
 
 ABLE: Final[dict[str, tuple[str, ...]]] = {
-    "kill-worker": (_SIM, _PROCS),
-    "pause-worker": (_SIM, _PROCS),
-    "stop-worker": (_SIM, _PROCS),
+    "kill-worker": (_SIM, _PROCS, _DOCKER),
+    "pause-worker": (_SIM, _PROCS, _DOCKER),
+    "stop-worker": (_SIM, _PROCS, _DOCKER),
     "drop-connection": (_SIM, _PROXY, _TOXIPROXY),
     "refuse-connections": (_SIM, _PROXY, _TOXIPROXY),
-    "partition": (_SIM, _PROXY, _TOXIPROXY),
+    "partition": (_SIM, _PROXY, _TOXIPROXY, _DOCKER),
     "slow-link": (_SIM, _PROXY, _TOXIPROXY),
     "cut-commit": (_SIM, _PROXY),
     "crash-at-commit": (_SIM,),
     "lose-notify": (_SIM, _PROXY),
-    "terminate-backend": (_SIM, _PROCS),
+    "terminate-backend": (_SIM, _PROCS, _DOCKER),
     "cancel-statement": (_SIM,),
     "statement-timeout": (_SIM,),
     "lock-timeout": (_SIM,),
@@ -38,10 +39,10 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "idle-in-transaction-timeout": (_SIM,),
     "read-only": (_SIM,),
     "too-many-connections": (_SIM, _PROCS),
-    "crash-backend": (_SIM, _PROCS),
-    "pause-postgres": (_SIM, _PROCS),
-    "restart-postgres": (_SIM, _PROCS),
-    "kill-postmaster": (_PROCS,),
+    "crash-backend": (_SIM, _PROCS, _DOCKER),
+    "pause-postgres": (_SIM, _PROCS, _DOCKER),
+    "restart-postgres": (_SIM, _PROCS, _DOCKER),
+    "kill-postmaster": (_PROCS, _DOCKER),
     "failover": (_PROCS,),
     "disk-full": (_SIM, _PROCS),
     "fsync-fails": (_SIM,),
@@ -68,6 +69,8 @@ def objection(name: str, world: World, network: NetworkName = "proxy", *, own_se
         where = f"{world} with --network {network}" if can_elsewhere(name, world) else world
         options = [_option(place) for place in ABLE[name]]
         return f"{name} cannot be done in {where}; " + (f"use {' or '.join(options)}" if options else "leave it out")
+    if world != "sim" and (lack := lacking(name)):
+        return f"{name} cannot be done on this machine: {lack}"
     if not own_server and name in HARMFUL:
         return (
             f"{name} would take down the server that --dsn names, for everybody; leave it out, or run without --dsn on a"

@@ -27,7 +27,7 @@ from duress.faults.bounds import Place
 from duress.faults.generate import generate
 from duress.faults.plan import Plan, kind
 from duress.faults.worlds import NETWORK_KINDS, as_possible, can
-from duress.scenarios import evidencefile, measure, verdict
+from duress.scenarios import evidencefile, measure, rpo, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
 from duress.scenarios.observed import Diverged, Happening, RunFailed, Simulated
@@ -36,10 +36,12 @@ from duress.scenarios.settings import bounds_of
 from duress.scenarios.shards import Shard
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
+from duress.scenarios.story import story
 from duress.scenarios.stream import Stream
 from duress.scenarios.work import Ground, Work, open_ground
 
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
+STORIES = 3  # violations of one run that are told at length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,14 +178,21 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     repeat = reproduce(order, seed, token)
     violations = tuple(
         Violation(
-            invariant=finding.invariant, title=finding.title, seed=seed, message=finding.message, reproduce=repeat
+            invariant=finding.invariant,
+            title=finding.title,
+            seed=seed,
+            message=finding.message,
+            reproduce=repeat,
+            story=story(evidence.history, finding.workflow) if number < STORIES else (),
         )
-        for finding in findings
+        for number, finding in enumerate(findings)
     )
     doubts = verdict.doubts_of(observed)
     decided = verdict.of_run(bool(violations), doubts)
+    told_whole = with_spans or decided != "pass"
+    history_file = order.out / f"seed-{seed}.history.jsonl"
     if decided != "pass":
-        evidencefile.save(evidence, order.out / f"seed-{seed}.history.jsonl")
+        evidencefile.save(evidence, history_file)
     else:
         shutil.rmtree(order.work.logs / f"seed-{seed}", ignore_errors=True)  # they are about what went wrong
     ambiguous = measure.ambiguous_commits(evidence)
@@ -199,6 +208,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         ambiguous_commits=ambiguous.commits,
         ambiguous_present=ambiguous.present,
         ambiguous_absent=ambiguous.absent,
+        acknowledged_lost=rpo.lost(evidence).count if evidence.survived else 0,
         stalls=measure.stalls(evidence),
         faults=tuple(
             msgspec.structs.replace(record, recovery=recovery)
@@ -207,8 +217,10 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         violations=violations,
         sometimes=measure.sometimes(evidence),
         progress=measure.progress(evidence),
-        spans=spans(evidence) if with_spans or decided != "pass" else (),
+        spans=spans(evidence) if told_whole else (),
+        latencies=measure.latencies(evidence) if told_whole else (),
         plan=plan_file.name,
+        history=history_file.name if decided != "pass" else None,
         reproduce=repeat,
         token=token,
         hash=None if simulated is None else simulated.hash,
@@ -283,17 +295,17 @@ def _kinds_of(order: Order) -> set[str]:
 
 def _not_covered(order: Order) -> tuple[str, ...]:
     """What a reader might think was tested, and no run of this campaign can test."""
-    missing = [
-        f"{kind}: allowed by the scenario, but it cannot be done in {order.work.world}"
-        for kind in sorted(order.scenario.faults)
-        if not can(kind, order.work.world, order.work.network)
-    ]
+    cannot = [kind for kind in sorted(order.scenario.faults) if not can(kind, order.work.world, order.work.network)]
+    missing = []
+    if cannot:
+        missing.append(f"faults that the scenario allows and {order.work.world} cannot do: {', '.join(cannot)}")
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")
     if order.work.world == "sim":
         missing.append("real processes and sockets: workers, links and time are simulated; PostgreSQL is real")
-        missing.append("networks: nothing was cut or partitioned; delays of 0.2 to 1 ms")
-    elif not NETWORK_KINDS & _kinds_of(order):
+        missing.append("clocks: PostgreSQL's was never wrong")
+    elif "clock-skew" not in _kinds_of(order):
+        missing.append("clocks: all workers share the clock of one machine")
+    if not NETWORK_KINDS & _kinds_of(order):
         missing.append("networks: nothing between the workers and PostgreSQL was delayed, cut or partitioned")
-    missing.append("clocks: all workers share the clock of one machine")
     return tuple(missing)

@@ -81,8 +81,8 @@ class ServerFaults:
         """SIGKILL to one backend: the postmaster ends all sessions and the server goes through crash recovery."""
         async with self.outage:
             while True:
+                log = self._observer.log()  # before we look: what we find may be ending already
                 pid = await self._backend(injection)
-                log = self._observer.log()
                 if pid is None or log is None:
                     injection.missed("no worker has a session")
                     return

@@ -122,7 +122,7 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
         orders = _orders(shared, links, receiver.address)
         target = RunTarget(dsn, links, shared, recorder)
         crew = target.crew = Crew(
-            orders, strikes.triggers.armed_for, strikes.held, recorder, logs, shared.nursery.spawn
+            orders, strikes.triggers.armed_for, strikes.held, recorder, logs, shared.nursery.worker
         )
         stack.push_async_callback(crew.kill)
         injector = await stack.enter_async_context(ProcsInjector(target, clock=time.monotonic, journal=Journal()))
