@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from duress.faults.needs import lacking, no_dropping
-from duress.faults.plan import KINDS, OUTAGES, DropConnection, Partition, Plan, PlanError, kind, kind_of
+from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Partition, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
 # Between real workers and the server; a simulated world has its own.
@@ -127,6 +127,8 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
                 f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"
                 " --network proxy"
             )
+        if isinstance(event.trigger, AtStatement) and world != "sim":
+            yield f"events[{index}].trigger.at is 'statement': only --world sim counts statements"
 
 
 def _option(place: str) -> str:

@@ -149,6 +149,7 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         settings=_settings(order),
         verdict="inconclusive",
         invariants=titles(order.scenario.invariants),
+        rare=order.scenario.sometimes,
         allowed=tuple(
             kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world, order.work.network)
         ),
@@ -214,6 +215,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
             for record, recovery in zip(observed.faults, recoveries(evidence, len(observed.faults)), strict=True)
         ),
         violations=violations,
+        sometimes=measure.sometimes(evidence),
         progress=measure.progress(evidence),
         spans=spans(evidence) if told_whole else (),
         latencies=measure.latencies(evidence) if told_whole else (),

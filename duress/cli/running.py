@@ -116,7 +116,9 @@ class Flags:
     show_default=True,
     help="Seconds for the workload and the faults of one run.",
 )
-@click.option("--canary", help="Break the engine or the workload on purpose; see duress list --canaries SCENARIO.")
+@click.option(
+    "--canary", help="Break the engine or the workload on purpose; see duress list --canaries SCENARIO, or --mutants."
+)
 @click.option("--dsn", envvar="DURESS_DSN", help="Use this PostgreSQL server instead of one that duress starts.")
 @click.option(
     "--out",
