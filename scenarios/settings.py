@@ -48,6 +48,7 @@ class Simulating:
 
 USUAL: Mapping[str, Settings] = {
     "procs": Settings(),
+    "docker": Settings(max_time=40.0, calm=30.0, respawn=4.0),  # a container takes its time to come
     # A simulated run is small: many of them find more than few large ones.
     "sim": Settings(
         workers=3,

@@ -19,7 +19,7 @@ from .process import SimProcess
 from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
-from .server import Blocked, Cell, HarnessError, Io, Point, SimUnavailable
+from .server import Blocked, Cell, HarnessError, Held, Io, Point, SimUnavailable
 from .session import Session
 from .simulation import (
     SCHEDULERS,
@@ -50,6 +50,7 @@ __all__ = [
     "Failure",
     "Fifo",
     "HarnessError",
+    "Held",
     "Io",
     "Network",
     "NetworkSettings",

@@ -187,7 +187,7 @@ class Session:
                 self._close()
             event = self._backend.wait(-1 if self._closed else self.end.fileno(), bool(self._unsent))
             said += self.end.read()
-            if isinstance(event, Gone) and self._backend.sync_failed:
+            if isinstance(event, Gone) and self._backend.panicked:
                 self._sessions.panicked()
                 return
             if not isinstance(event, Ready):

@@ -49,7 +49,7 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
     from duress.scenarios import registry
     from duress.scenarios.observed import Diverged
     from duress.scenarios.sim.fingerprint import fingerprint
-    from duress.scenarios.sim.refill import Contents
+    from duress.scenarios.sim.refill import Contents, let_grow
     from duress.scenarios.sim.world import Shared, observe
     from duress.scenarios.work import furnish
     from duress.simulator import Simulation
@@ -60,6 +60,7 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
 
     def set_up(connection: "Connection[Any]") -> None:
         asyncio.run(furnish(connection.info.dsn, scenario, opening.canary, settings.schema))
+        let_grow(connection)
         contents.take(connection)
 
     with Simulation(set_up, data=contents.put, cell=cell, scheduler=simulating.scheduler) as simulation:
