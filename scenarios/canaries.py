@@ -271,6 +271,20 @@ PAYMENTS: Final = (
         ),
         faults={"crash-backend": 1.0, "restart-postgres": 1.0},
     ),
+    Canary(
+        name="asynchronous-commit",
+        doc="sessions commit with synchronous_commit = off, which acknowledges what a crash may lose",
+        breaks=("R1", "W3", "W2", "S5"),
+        substitutions=(
+            Substitution(
+                "engine/link.py",
+                "case when current_setting('synchronous_commit') = 'off' then"
+                " set_config('synchronous_commit', 'on', false) end",
+                "set_config('synchronous_commit', 'off', false)",
+            ),
+        ),
+        faults={"crash-backend": 1.0},
+    ),
 )
 
 BY_SCENARIO: Final = {"payments": PAYMENTS}

@@ -56,6 +56,19 @@ def progress(evidence: Evidence) -> tuple[float, ...]:
     return tuple(sorted(row.at - evidence.clock_offset for row in evidence.final.checkpoints))
 
 
+def latencies(evidence: Evidence) -> tuple[tuple[float, float], ...]:
+    """(When a workflow ended, seconds since somebody asked for its start), by the end; without those that never ended."""
+    started: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    for entry in evidence.history:
+        if entry.name == observer.STARTING:
+            started.setdefault(entry.facts["workflow"], entry.at)
+        elif entry.name == observer.FINISHED:
+            ended.setdefault(entry.facts["workflow"], entry.at)
+    both = [(end, end - started[workflow]) for workflow, end in ended.items() if workflow in started]
+    return tuple(sorted((round(end, 4), round(seconds, 4)) for end, seconds in both))
+
+
 def stalls(evidence: Evidence) -> tuple[float, ...]:
     """Windows longer than `STALL` in which work waited and no checkpoint became durable: their lengths, in order."""
     reading = Reading(evidence)

@@ -28,6 +28,7 @@ class Simulated:
     code: str
     twice: bool  # it was run twice, and was the same
     trace: tuple[Happening, ...] = ()
+    server_log: str = ""  # as PostgreSQL wrote it in this run, if that was wanted
     choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
 
 
@@ -37,3 +38,11 @@ class Diverged(Exception):
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(divergence.message)
         self.divergence = divergence
+
+
+class RunFailed(Exception):
+    """The simulation itself failed, or stands still for ever; the message is its traceback."""
+
+    def __init__(self, text: str, trace: tuple[Happening, ...] = ()) -> None:
+        super().__init__(text)
+        self.trace = trace

@@ -24,6 +24,7 @@ class Violation(Struct, frozen=True, kw_only=True):
     seed: int
     message: str  # one or two sentences: what was seen, on which workflow and step, under which epochs
     reproduce: str  # ONE line to paste
+    story: tuple[str, ...] = ()  # what happened to the workflow, line by line
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
@@ -95,12 +96,19 @@ class Run(Struct, frozen=True, kw_only=True):
     ambiguous_present: int = 0  # of those: it had happened, as the worker found out
     ambiguous_absent: int = 0  # of those: it had not; the rest were their workers' last act
     lost_in_transaction: int = 0  # sessions lost within an open transaction, by PostgreSQL's log
+    acknowledged_lost: int = (
+        0  # starts, checkpoints and outcomes that were acknowledged, and did not survive a failover
+    )
     stalls: tuple[float, ...] = ()  # windows without progress, while work waited, longer than 0.1 s, in seconds
     faults: tuple[FaultRecord, ...] = ()
     violations: tuple[Violation, ...] = ()
     progress: tuple[float, ...] = ()  # when each checkpoint became durable
     spans: tuple[Span, ...] = ()  # only kept for failing runs and for the first few
+    latencies: tuple[
+        tuple[float, float], ...
+    ] = ()  # (when a workflow ended, seconds since its start); kept as the spans
     plan: str | None = None  # path of the plan file, relative to the result
+    history: str | None = None  # of all that was observed, relative to the result; kept unless it passed
     reproduce: str = ""
     token: str | None = None  # names a simulated run, for `duress replay`
     hash: str | None = None  # over all that happened in a simulated run

@@ -42,6 +42,7 @@ class Simulating:
     trace: bool = False  # keep everything that happens
     fresh: bool = False  # every run in a new copy of the database, not only the second of two
     server: Mapping[str, str] = field(default_factory=dict)  # further settings of PostgreSQL
+    server_log: bool = False  # keep what PostgreSQL writes to its log during each run
 
 
 USUAL: Mapping[str, Settings] = {

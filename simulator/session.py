@@ -197,6 +197,14 @@ class Session:
         timer = None if isinstance(self.standing, Gone) else backend.timer_us
         times = [at for at in (timer, until) if at is not None]
         self._due = _nanoseconds(min(times)) if times else None
+        self._expect()
+
+    def _expect(self) -> None:
+        """Say when it wants to be told the time; while it is queued to act it looks by itself."""
+        if self._due is None or self._queued:
+            self._sessions.timed.pop(self, None)
+        else:
+            self._sessions.timed[self] = self._due
 
     def _be_caught_between(self) -> None:
         """Perhaps somebody waits for a session that is idle in a transaction."""
@@ -247,12 +255,14 @@ class Session:
     def _queue(self, action: Callable[[], None]) -> None:
         if not self._queued:
             self._queued = True
+            self._expect()
             self.events.call_soon(self._act, action)
 
     def _act(self, action: Callable[[], None]) -> None:
         if self._sessions.gate.keeps(self._act, action):
             return
         self._queued = False
+        self._expect()
         if not isinstance(self.standing, Gone):
             action()
 
@@ -274,11 +284,6 @@ class Session:
                 self.events.call_soon(action)
 
     # The clock
-
-    @property
-    def due(self) -> int | None:
-        """The virtual nanosecond of its next timer; None while it is queued to act anyway."""
-        return None if self._queued else self._due
 
     def time_has_come(self) -> None:
         self._queue(self._fire)

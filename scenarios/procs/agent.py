@@ -12,8 +12,8 @@ import time
 
 import msgspec
 
+from duress.faults.deathbed import PARENT_GONE
 from duress.scenarios.points import Armed, Reported
-from duress.scenarios.procs.deathbed import PARENT_GONE
 from duress.scenarios.procs.wire import LINE_LIMIT, Go, Orders
 
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from duress.scenarios.procs.deathbed import die_with
+from duress.faults.deathbed import die_with
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, receive, send
 
 if TYPE_CHECKING:
@@ -78,9 +78,17 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
                 told = Told(observed=observe(shared, ask.seed, ask.plan, twice=ask.twice))
             except Diverged as error:
                 told = Told(diverged=error.divergence)
-            except Exception:  # noqa: BLE001  # the campaign decides what a failure of the harness means
-                told = Told(error=traceback.format_exc())
+            except Exception as error:  # noqa: BLE001  # the campaign decides what a failure of the harness means
+                told = Told(error=_failure(error), trace=simulation.told)
             send(tells, told)
+
+
+def _failure(error: Exception) -> str:
+    """The traceback, and last the reason on one line. The simulator's own note would name a run of its program."""
+    error.__notes__ = []
+    text = "".join(traceback.format_exception(error)).strip()
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return text if text.endswith(reason) else f"{text}\n{reason}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -54,6 +54,8 @@ class Seen:
     clock_offset: float
     faults: tuple[FaultRecord, ...]
     doubts: tuple[str, ...]
+    # Bytes in the server's log by then; what is written later ends sessions in real time. No part of the run.
+    logged: int = field(repr=False)
 
 
 def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Observed:
@@ -65,7 +67,8 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
     async def harness(run: Run) -> object:
         return await _harness(run, shared, seed, plan)
 
-    began = time.monotonic()
+    began, log = time.monotonic(), shared.simulation.cell.server.log_path
+    written = log.stat().st_size
     try:
         outcome = _played(shared, harness, seed, twice=twice)
     except ProgramDiverged as error:
@@ -80,6 +83,8 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         workers=shared.settings.workers,
     )
     simulated = Simulated(_hash(outcome), shared.code, twice)
+    if shared.simulating.server_log:
+        simulated = replace(simulated, server_log=log.read_bytes()[written : seen.logged].decode("utf-8", "replace"))
     if shared.simulating.trace:
         simulated = replace(simulated, trace=outcome.told, choices=outcome.recorded)
     return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts, simulated)
@@ -132,6 +137,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
         clock_offset=offset,
         faults=tuple(course.record(strike, recorder) for strike in strikes.all),
         doubts=(*crew.unplanned, *course.why_not(strikes)),
+        logged=shared.simulation.cell.server.log_path.stat().st_size,
     )
 
 

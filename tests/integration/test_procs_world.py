@@ -58,7 +58,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[i
         work = Work(
             scenario=payments,
             reference="payments",
-            options={"transfers": 20, "lanes": 16},
+            options={**payments.options, "transfers": 20, "lanes": 16},
             settings=Settings(workers=3, lease=0.5, heartbeat=0.1),
             canary=None,
             dsn=None,
