@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 from psycopg import errors as pg
 
+from .assertions import reachable
+
 Row = tuple[Any, ...]
 AnyConnection = psycopg.AsyncConnection[Any]
 
@@ -155,6 +157,7 @@ class Link:
                         if isinstance(error, psycopg.Error) and not lost(error, self._conn):
                             raise
                         await self.drop()
+                        reachable("a call was sent again on another connection")
                     attempt += 1
                     await asyncio.sleep(backoff(attempt, self._entropy))
                 except BaseException:

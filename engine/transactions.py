@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from . import failures, observer
+from .assertions import sometimes
 from .definitions import StepDefinition
 from .errors import StepTimeout, TransactionContended, TransactionMisuse
 from .link import backoff, close, contended, hindered, interrupted, lost
@@ -49,6 +50,8 @@ async def run_transaction(
         if isinstance(outcome, Checkpoint):
             return outcome
         if isinstance(outcome, _Again):
+            sometimes(outcome.contended, "a transaction lost a race and was run again")
+            sometimes(not outcome.contended, "a transaction lost its connection and was run again")
             passing += 1
             contention = contention + 1 if outcome.contended else 0
             if contention < _MOST_CONTENTION:
@@ -186,6 +189,8 @@ async def _commit(execution: "Execution", step: StepDefinition[..., Any], conn: 
     await execution.point(observer.AMBIGUOUS, step=id_, name=step.name)
     recorded = await execution.runtime.store.recorded(execution.claimed.number, id_)
     await execution.point(observer.RESOLVED, step=id_, name=step.name, present=recorded is not None)
+    sometimes(recorded is not None, "an ambiguous COMMIT had happened")
+    sometimes(recorded is None, "an ambiguous COMMIT had not happened")
     if recorded is None:
         return False  # or not yet: if the server still commits it, the next try finds it by the primary key
     if recorded[2:] != (execution.runtime.incarnation, execution.claimed.epoch):

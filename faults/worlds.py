@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from duress.faults.needs import lacking
-from duress.faults.plan import KINDS, OUTAGES, DropConnection, Plan, PlanError, kind, kind_of
+from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
 # Between real workers and the server; a simulated world has its own.
@@ -20,17 +20,17 @@ NetworkName = Literal["proxy", "toxiproxy", "none"]
 _SIM, _PROCS, _PROXY, _TOXIPROXY, _DOCKER = "sim", "procs", "procs+proxy", "procs+toxiproxy", "docker"
 
 ABLE: Final[dict[str, tuple[str, ...]]] = {
-    "kill-worker": (_SIM, _PROCS),
-    "pause-worker": (_SIM, _PROCS),
-    "stop-worker": (_SIM, _PROCS),
+    "kill-worker": (_SIM, _PROCS, _DOCKER),
+    "pause-worker": (_SIM, _PROCS, _DOCKER),
+    "stop-worker": (_SIM, _PROCS, _DOCKER),
     "drop-connection": (_SIM, _PROXY, _TOXIPROXY),
     "refuse-connections": (_SIM, _PROXY, _TOXIPROXY),
-    "partition": (_SIM, _PROXY, _TOXIPROXY),
+    "partition": (_SIM, _PROXY, _TOXIPROXY, _DOCKER),
     "slow-link": (_SIM, _PROXY, _TOXIPROXY),
     "cut-commit": (_SIM, _PROXY),
     "crash-at-commit": (_SIM,),
     "lose-notify": (_SIM, _PROXY),
-    "terminate-backend": (_SIM, _PROCS),
+    "terminate-backend": (_SIM, _PROCS, _DOCKER),
     "cancel-statement": (_SIM,),
     "statement-timeout": (_SIM,),
     "lock-timeout": (_SIM,),
@@ -39,10 +39,10 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "idle-in-transaction-timeout": (_SIM,),
     "read-only": (_SIM,),
     "too-many-connections": (_SIM, _PROCS),
-    "crash-backend": (_SIM, _PROCS),
-    "pause-postgres": (_SIM, _PROCS),
-    "restart-postgres": (_SIM, _PROCS),
-    "kill-postmaster": (_PROCS,),
+    "crash-backend": (_SIM, _PROCS, _DOCKER),
+    "pause-postgres": (_SIM, _PROCS, _DOCKER),
+    "restart-postgres": (_SIM, _PROCS, _DOCKER),
+    "kill-postmaster": (_PROCS, _DOCKER),
     "failover": (_PROCS,),
     "disk-full": (_SIM, _PROCS),
     "fsync-fails": (_SIM,),
@@ -123,6 +123,8 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
                 f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"
                 " --network proxy"
             )
+        if isinstance(event.trigger, AtStatement) and world != "sim":
+            yield f"events[{index}].trigger.at is 'statement': only --world sim counts statements"
 
 
 def _option(place: str) -> str:

@@ -149,6 +149,7 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         settings=_settings(order),
         verdict="inconclusive",
         invariants=titles(order.scenario.invariants),
+        rare=order.scenario.sometimes,
         allowed=tuple(
             kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world, order.work.network)
         ),
@@ -214,6 +215,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
             for record, recovery in zip(observed.faults, recoveries(evidence, len(observed.faults)), strict=True)
         ),
         violations=violations,
+        sometimes=measure.sometimes(evidence),
         progress=measure.progress(evidence),
         spans=spans(evidence) if told_whole else (),
         latencies=measure.latencies(evidence) if told_whole else (),
@@ -302,7 +304,7 @@ def _not_covered(order: Order) -> tuple[str, ...]:
     if order.work.world == "sim":
         missing.append("real processes and sockets: workers, links and time are simulated; PostgreSQL is real")
         missing.append("clocks: PostgreSQL's was never wrong")
-    elif not can("clock-skew", order.work.world, order.work.network):
+    elif "clock-skew" not in _kinds_of(order):
         missing.append("clocks: all workers share the clock of one machine")
     if not NETWORK_KINDS & _kinds_of(order):
         missing.append("networks: nothing between the workers and PostgreSQL was delayed, cut or partitioned")

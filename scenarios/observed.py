@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from duress.scenarios.history import Evidence
 from duress.scenarios.result import Divergence, FaultRecord
 
+Exchange = tuple[float, str, int, str, int]  # see duress.simulator.Exchange
 Happening = tuple[int, str, str, str, int]  # see duress.simulator.Entry
 
 
@@ -28,6 +29,9 @@ class Simulated:
     code: str
     twice: bool  # it was run twice, and was the same
     trace: tuple[Happening, ...] = ()
+    exchanges: tuple[
+        Exchange, ...
+    ] = ()  # with the trace: those that began after the workload, in the order of their ends
     server_log: str = ""  # as PostgreSQL wrote it in this run, if that was wanted
     choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
 

@@ -57,6 +57,11 @@ async def open_ground(work: Work, lane: int) -> AsyncIterator[Ground]:
 
         async with open_sim_ground(work, lane) as simulated:
             yield simulated
+    elif work.world == "docker":
+        from duress.scenarios.docker.ground import open_docker_ground
+
+        async with open_docker_ground(work) as contained:
+            yield contained
     else:
         from duress.scenarios.procs.ground import open_procs_ground
 

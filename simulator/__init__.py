@@ -30,6 +30,7 @@ from .simulation import (
     has_fixed_hash_seed,
     run,
 )
+from .stops import Exchange, Stop
 
 __all__ = [
     "DSN",
@@ -45,6 +46,7 @@ __all__ = [
     "Drop",
     "Entry",
     "Escape",
+    "Exchange",
     "Failure",
     "Fifo",
     "HarnessError",
@@ -68,6 +70,7 @@ __all__ = [
     "SimUnavailable",
     "Simulation",
     "SimulationError",
+    "Stop",
     "Stuck",
     "TokenError",
     "current_run",

@@ -14,6 +14,7 @@ from duress.faults.bounds import USUAL_PLACES, Place
 from duress.faults.plan import KINDS, Plan, PlanError
 from duress.faults.worlds import NetworkName, World, drawable, objection, refuse
 from duress.scenarios.canaries import Canary, canaries
+from duress.scenarios.mutants import MUTANTS, Mutant
 from duress.scenarios.settings import USUAL, Settings
 from duress.scenarios.shards import Shard
 from duress.scenarios.spec import Scenario
@@ -86,7 +87,7 @@ def chosen_plan(
 
 def chosen_kinds(
     scenario: Scenario,
-    canary: Canary | None,
+    canary: Canary | Mutant | None,
     wanted: str | None,
     world: World,
     network: NetworkName = "proxy",
@@ -120,7 +121,7 @@ def chosen_kinds(
     return {name: allowed[name] for name in names}
 
 
-def chosen_places(scenario: Scenario, canary: Canary | None) -> Sequence[Place]:
+def chosen_places(scenario: Scenario, canary: Canary | Mutant | None) -> Sequence[Place]:
     """Where faults are aimed at: the usual places and the scenario's, unless the canary says where it shows."""
     if canary is not None and canary.places:
         return canary.places
@@ -147,10 +148,10 @@ def chosen_options(scenario: Scenario, sizes: Sequence[str], world: World) -> Ma
     return options
 
 
-def chosen_canary(reference: str, name: str | None) -> Canary | None:
-    """A canary of the scenario."""
-    if name is None:
-        return None
+def chosen_canary(reference: str, name: str | None) -> Canary | Mutant | None:
+    """A canary of the scenario, or a mutant of the engine, which any scenario may find."""
+    if name is None or name in MUTANTS:
+        return None if name is None else MUTANTS[name]
     known = canaries(reference)
     if name not in known:
         listed = ", ".join(sorted(known)) or "none"

@@ -39,7 +39,6 @@ from duress.scenarios.shards import Shard
 from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work
 
-LATER = ("docker",)
 _SHOWN = 3  # divergences; the report has them all
 Conducted = tuple[Order, Outcome]
 
@@ -116,7 +115,9 @@ class Flags:
     show_default=True,
     help="Seconds for the workload and the faults of one run.",
 )
-@click.option("--canary", help="Break the engine or the workload on purpose; see duress list --canaries SCENARIO.")
+@click.option(
+    "--canary", help="Break the engine or the workload on purpose; see duress list --canaries SCENARIO, or --mutants."
+)
 @click.option("--dsn", envvar="DURESS_DSN", help="Use this PostgreSQL server instead of one that duress starts.")
 @click.option(
     "--out",
@@ -144,10 +145,10 @@ def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **fl
     130 interrupted.
     """
     chosen = Flags(world=chosen_world(world, flags["dsn"]), **flags)  # type: ignore[arg-type]
-    if chosen.world in LATER:
-        raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
-    if chosen.world == "sim" and chosen.dsn is not None:
-        raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
+    if chosen.world != "procs" and chosen.dsn is not None:
+        raise click.UsageError(
+            f"--world {chosen.world} controls a server of its own, so it takes no --dsn; use --world procs"
+        )
     if chosen.world != "sim" and chosen.scheduler is not None:
         raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
     if chosen.world == "sim" and chosen.network is not None:

@@ -80,10 +80,15 @@ class Crew:
         self.unplanned: list[str] = []  # workers that ended though nobody ended them
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the harness's own failure
 
+    def now(self, worker: int) -> Incarnation | None:
+        """What is worker `worker` now, if it has not ended."""
+        one = self._now.get(worker)
+        return None if one is None or one.gone.is_set() else one
+
     def process(self, worker: int) -> WorkerProcess | None:
         """The process that is worker `worker` now, or None."""
-        one = self._now.get(worker)
-        if one is None or one.gone.is_set():
+        one = self.now(worker)
+        if one is None:
             return None
         return WorkerProcess(number=worker, pid=one.pid, pgid=one.pid, incarnation=one.incarnation)
 

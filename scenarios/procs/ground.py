@@ -77,9 +77,7 @@ class ProcsGround:
         """
         if self._servers is None:
             return {}
-        lost = Counter(database for database, _ in await asyncio.to_thread(lost_sessions, self._servers.first.log_path))
-        prefix = self._databases.prefix + "_seed_"
-        shared = {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
+        shared = await asyncio.to_thread(lost_by_seed, self._servers.first.log_path, self._databases.prefix)
         return {**shared, **self._lost}
 
 
@@ -122,6 +120,13 @@ async def open_network(name: NetworkName) -> AsyncIterator[Network | None]:
 
         async with open_toxiproxy() as toxiproxy:
             yield toxiproxy
+
+
+def lost_by_seed(log: Path, databases: str) -> dict[int, int]:
+    """Seed → sessions that a server's log shows as lost within an open transaction, of runs in databases of this prefix."""
+    lost = Counter(database for database, _ in lost_sessions(log))
+    prefix = databases + "_seed_"
+    return {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
 
 
 def lost_sessions(log: Path) -> set[tuple[str, int]]:
