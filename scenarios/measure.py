@@ -75,3 +75,8 @@ def stalls(evidence: Evidence) -> tuple[float, ...]:
     moments = [at for at in progress(evidence) if reading.began < at < reading.end]
     gaps = [gap for gap in pairwise([reading.began, *moments, reading.end]) if gap[1] - gap[0] > STALL]
     return tuple(round(end - start, 4) for start, end in intersect(gaps, runnable(reading)) if end - start > STALL)
+
+
+def sometimes(evidence: Evidence) -> tuple[str, ...]:
+    """What the code said that it came to in this run."""
+    return tuple(sorted({entry.facts["what"] for entry in evidence.history if entry.name == history.SOMETIMES}))

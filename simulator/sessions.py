@@ -11,10 +11,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Literal
 
 from .catches import Catch, Imposed
+from .clock import SECOND
 from .outages import Broken, Gate
 from .server import Point
 from .server_end import ServerEnd, connect
 from .session import Session
+from .stops import Stops
 from .waits import blockers_of, describe_sessions
 from .wire import refusal
 
@@ -54,6 +56,7 @@ class Sessions:
     ) -> None:
         self.loop = loop
         self.counts = Counts()
+        self.stops = Stops(lambda: loop.clock.now / SECOND)
         self._cell = cell
         self._keep = reserve is not None
         self._reserve = reserve if reserve is not None else []

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from duress.reports.page import MARKS
 from duress.reports.wording import duration, plain
+from duress.scenarios.coverage import Swept
 from duress.scenarios.result import Run, Verdict
 
 EVERY: Final = 10.0  # seconds between two plain lines
@@ -41,7 +42,7 @@ class Progress:
         self,
         label: str,
         total: int,
-        kinds: Collection[str],
+        kinds: Collection[str] = (),
         *,
         quiet: bool = False,
         console: Console | None = None,
@@ -57,6 +58,7 @@ class Progress:
         self._planned: Counter[str] = Counter(dict.fromkeys(kinds, 0))
         self._fired: Counter[str] = Counter()
         self._running: dict[int, None] = {}
+        self._target = ""
         self._live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -87,9 +89,13 @@ class Progress:
             why = run.violations[0].message if run.violations else "; ".join(run.reasons)
             told = f"{MARKS[run.verdict]} seed {run.seed}: {run.verdict}: {plain(why)}"
             self._console.print(Text(told, style=_STYLES[run.verdict]), soft_wrap=True)
-        if self._live is None and (self._clock() - self._told >= EVERY or self._done == self._total):
-            self._told = self._clock()
-            self._console.print(Text(plain(f"{self._label}: {self._sentence()}")), soft_wrap=True)
+        self._tell_now_and_then()
+
+    def swept(self, one: Swept) -> None:
+        """A run of a sweep has ended."""
+        self._verdicts["inconclusive" if one.verdict == "unexplained" else one.verdict] += 1
+        self._target = one.targets[0].text
+        self._tell_now_and_then()
 
     def view(self) -> RenderableType:
         """What a terminal shows now."""
@@ -100,6 +106,14 @@ class Progress:
         if self._planned:
             lines.append(self._fault_line())
         return Group(*lines)
+
+    def _tell_now_and_then(self) -> None:
+        """A plain line, where nothing can move."""
+        if self._live is not None or self._quiet:
+            return
+        if self._clock() - self._told >= EVERY or self._done == self._total:
+            self._told = self._clock()
+            self._console.print(Text(plain(f"{self._label}: {self._sentence()}")), soft_wrap=True)
 
     @property
     def _done(self) -> int:
@@ -125,6 +139,8 @@ class Progress:
             line.append(f"{MARKS[verdict]} {count} {verdict}   ", style=_STYLES[verdict] if count else "dim")
         if self._running:
             line.append(f"running: seed {', '.join(map(str, self._running))}", style="dim")
+        if self._target:
+            line.append(f"last: {plain(self._target)}", style="dim")
         return line
 
     def _fault_line(self) -> Text:

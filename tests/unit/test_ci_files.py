@@ -18,9 +18,9 @@ def test_every_call_of_duress_parses(name: str) -> None:
     text = re.sub(r"\\?\n\s+(?=--)", " ", (CI / name).read_text())  # a command that goes on in the next line
     calls = re.findall(r"^\s*(?:- )?duress (.+?)(?: \|\| code=\$\?)?$", text, flags=re.MULTILINE)
     assert [call.split()[0] for call in calls] == ["run", "report", "gate"]
-    for call in calls:
-        call = re.sub(r'\$\{FRESH:\+(.+?)\}|"\$\{baseline\[@\]\}"', r"\1", call)
-        call = call.replace("$SHARD/$SHARDS", "1/4").replace("$CI_NODE_INDEX/$CI_NODE_TOTAL", "1/4")
+    for written in calls:
+        call = re.sub(r'\$\{FRESH:\+(.+?)\}|"\$\{baseline\[@\]\}"', r"\1", written).replace("$SHARD/$SHARDS", "1/4")
+        call = call.replace("$CI_NODE_INDEX/$CI_NODE_TOTAL", "1/4")
         command, *words = shlex.split(call.replace('"$SEEDS"', "5").replace('"$WORLD"', "sim"))
         found = app.get_command(click.Context(app), command)
         assert found is not None
