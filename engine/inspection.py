@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from .chronicle import Moment, chronicle
 from .codec import is_storable
 from .errors import ConfigurationError, WorkflowNotFound
 from .store import Store
@@ -18,7 +19,8 @@ _STATUS = """
 
 _SUMMARY = f"""
     select w.id, w.name, w.queue, {_STATUS} as status, greatest(w.epoch, l.epoch) as epoch, o.name as owner,
-           coalesce(l.takeovers, 0), w.created_at, w.finished_at, case when l.owner is null then l.ready_at end
+           coalesce(l.takeovers, 0), w.created_at, w.finished_at, case when l.owner is null then l.ready_at end,
+           case when l.owner is not null then l.claimed_at end
     from $.workflow w
     left join $.live l on l.number = w.number
     left join $.worker o on o.incarnation = l.owner"""
@@ -26,7 +28,8 @@ _SUMMARY = f"""
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A workflow in a list. `ready_at`: when a pending or sleeping one may be claimed; `owner`: the name of its worker."""
+    """A workflow in a list. `ready_at`: when a pending or sleeping one may be claimed; `owner`: the name of its worker, which
+    claimed it at `claimed_at`."""
 
     id: str
     name: str
@@ -38,11 +41,12 @@ class Summary:
     created_at: datetime
     finished_at: datetime | None
     ready_at: datetime | None
+    claimed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A checkpoint without its value; `size` in bytes as stored."""
+    """A checkpoint without its value; `size` in bytes as stored. `end_reason` says how its worker ended, if it has."""
 
     step: str
     name: str
@@ -52,6 +56,9 @@ class Recorded:
     worker: str | None
     at: datetime
     size: int
+    incarnation: int
+    worker_ended_at: datetime | None
+    end_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,11 @@ class Details:
     @property
     def status(self) -> str:
         return self.summary.status
+
+    @property
+    def history(self) -> tuple[Moment, ...]:
+        """What became of it, in the order of time."""
+        return chronicle(self)
 
 
 async def summaries(store: Store, status: str | None, limit: int) -> list[Summary]:
@@ -83,7 +95,8 @@ async def details(store: Store, id_: str) -> Details:
     if not rows:
         raise WorkflowNotFound(f"no workflow has the id {id_!r} in schema {store.schema!r}")
     statement = """
-        select c.step, c.name, c.kind, c.failed, c.epoch, o.name, c.at, pg_column_size(c.value)
+        select c.step, c.name, c.kind, c.failed, c.epoch, o.name, c.at, pg_column_size(c.value),
+               c.owner, o.ended_at, o.end_reason
         from $.checkpoint c
         join $.workflow w on w.number = c.number
         left join $.worker o on o.incarnation = c.owner

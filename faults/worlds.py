@@ -7,11 +7,14 @@ those that it can do.
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
+import msgspec
+
 from duress.faults.needs import lacking
-from duress.faults.plan import KINDS, OUTAGES, Plan, PlanError, kind, kind_of
+from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
-Network = Literal["proxy", "toxiproxy"]  # between real workers and the server; a simulated world has its own
+# Between real workers and the server; a simulated world has its own.
+NetworkName = Literal["proxy", "toxiproxy", "none"]
 
 # Places of the table: a world, or a world on one of its networks. `procs` and `docker` mean whatever the network is.
 _SIM, _PROCS, _PROXY, _TOXIPROXY, _DOCKER = "sim", "procs", "procs+proxy", "procs+toxiproxy", "docker"
@@ -20,16 +23,13 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "kill-worker": (_SIM, _PROCS, _DOCKER),
     "pause-worker": (_SIM, _PROCS, _DOCKER),
     "stop-worker": (_SIM, _PROCS, _DOCKER),
-    "drop-connection": (_SIM,),
-    "refuse-connections": (_SIM,),
-    "partition": (
-        _SIM,
-        _DOCKER,
-    ),
-    "slow-link": (_SIM,),
-    "cut-commit": (_SIM,),
+    "drop-connection": (_SIM, _PROXY, _TOXIPROXY),
+    "refuse-connections": (_SIM, _PROXY, _TOXIPROXY),
+    "partition": (_SIM, _PROXY, _TOXIPROXY, _DOCKER),
+    "slow-link": (_SIM, _PROXY, _TOXIPROXY),
+    "cut-commit": (_SIM, _PROXY),
     "crash-at-commit": (_SIM,),
-    "lose-notify": (_SIM,),
+    "lose-notify": (_SIM, _PROXY),
     "terminate-backend": (_SIM, _PROCS, _DOCKER),
     "cancel-statement": (_SIM,),
     "statement-timeout": (_SIM,),
@@ -50,16 +50,20 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "clock-jump": (_SIM,),
     "pooler": (),
 }
+# What strikes a worker's way to the server.
+NETWORK_KINDS: Final = frozenset(
+    ("drop-connection", "refuse-connections", "partition", "slow-link", "cut-commit", "lose-notify")
+)
 # What would harm a server that is not ours, for everybody who uses it.
 HARMFUL: Final = frozenset(kind_of(fault) for fault in OUTAGES)
 
 
-def can(name: str, world: World, network: Network = "proxy") -> bool:
+def can(name: str, world: World, network: NetworkName = "proxy") -> bool:
     """Whether the world can do faults of this kind, on this network."""
     return any(place in (world, f"{world}+{network}") for place in ABLE[name])
 
 
-def objection(name: str, world: World, network: Network = "proxy", *, own_server: bool = True) -> str | None:
+def objection(name: str, world: World, network: NetworkName = "proxy", *, own_server: bool = True) -> str | None:
     """Why faults of this kind cannot be had there, and what to do; None if they can."""
     if not can(name, world, network):
         where = f"{world} with --network {network}" if can_elsewhere(name, world) else world
@@ -80,25 +84,47 @@ def can_elsewhere(name: str, world: World) -> bool:
     return any(place.partition("+")[0] == world for place in ABLE[name])
 
 
-def refuse(plan: Plan, world: World, network: Network = "proxy", *, own_server: bool = True) -> None:
+def refuse(plan: Plan, world: World, network: NetworkName = "proxy", *, own_server: bool = True) -> None:
     """Raise PlanError, naming the events, if the plan has faults that cannot be had there."""
     objections = list(_objections(plan, world, network, own_server))
     if objections:
         raise PlanError(*objections)
 
 
-def drawable(names: Iterable[str], world: World, network: Network = "proxy", *, own_server: bool = True) -> list[str]:
+def as_possible(plan: Plan, network: NetworkName) -> Plan:
+    """The plan as it can be had on that network, where a detail cannot."""
+    if network != "toxiproxy":
+        return plan
+    events = (
+        msgspec.structs.replace(event, fault=DropConnection(how="fin"))
+        if isinstance(event.fault, DropConnection)
+        else event
+        for event in plan.events
+    )
+    return msgspec.structs.replace(plan, events=tuple(events))
+
+
+def drawable(
+    names: Iterable[str], world: World, network: NetworkName = "proxy", *, own_server: bool = True
+) -> list[str]:
     """Those of the kinds that can be had there, in the catalogue's order."""
     wanted = set(names)
     return [name for name in KINDS if name in wanted and objection(name, world, network, own_server=own_server) is None]
 
 
-def _objections(plan: Plan, world: World, network: Network, own_server: bool) -> Iterator[str]:
+def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool) -> Iterator[str]:
     for index, event in enumerate(plan.events):
         name = kind(event.fault)
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        elif isinstance(event.fault, DropConnection) and event.fault.how == "rst" and network == "toxiproxy":
+            yield (
+                f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"
+                " --network proxy"
+            )
+        if isinstance(event.trigger, AtStatement) and world != "sim":
+            yield f"events[{index}].trigger.at is 'statement': only --world sim counts statements"
 
 
 def _option(place: str) -> str:

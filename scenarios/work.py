@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 
 from duress.engine import Engine
 from duress.faults.plan import Plan
-from duress.faults.worlds import World
+from duress.faults.worlds import NetworkName, World
 from duress.scenarios.observed import Observed
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.spec import Scenario
@@ -27,6 +27,7 @@ class Work:
     settings: Settings
     canary: str | None
     dsn: str | None  # a user's own server; None: we start one
+    network: NetworkName = "proxy"  # between real workers and the server
     logs: Path
     simulating: Simulating = field(default_factory=Simulating)  # of the simulated world
 

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from duress.faults import containers
+from duress.faults.toxiproxy import NoToxiproxy, find_toxiproxy
 
 REQUIRED = frozenset(filter(None, os.environ.get("DURESS_REQUIRE", "").split(",")))
 
@@ -29,4 +30,13 @@ def why_no_docker(image: str | None = None) -> str:
     with contextlib.closing(client):
         if image is not None and not client.images.list(image):
             return f"no image {image}: docker build -t {image} --build-arg BASE=… ."
+    return ""
+
+
+def why_no_toxiproxy() -> str:
+    """Why there is no Toxiproxy server; empty where there is."""
+    try:
+        find_toxiproxy()
+    except NoToxiproxy as error:
+        return str(error)
     return ""

@@ -109,7 +109,17 @@ def _worlds(tools: Mapping[str, Finding], postgres: Finding | None) -> list[Find
 
 
 def _networks() -> list[Finding]:
-    return [Finding("network", "direct", True, "nothing in between")]
+    from duress.faults.toxiproxy import NoToxiproxy, find_toxiproxy
+
+    own = Finding("network", "proxy", True, "duress's own, which reads PostgreSQL's protocol")
+    nothing = Finding("network", "none", True, "nothing in between")
+    try:
+        found = find_toxiproxy()
+    except NoToxiproxy as error:
+        why, _, remedy = str(error).partition("; ")
+        return [own, Finding("network", "toxiproxy", False, why, remedy), nothing]
+    where = str(found.program) if found.address is None else "{}:{}".format(*found.address)
+    return [own, Finding("network", "toxiproxy", True, where), nothing]
 
 
 def _faults() -> list[Finding]:

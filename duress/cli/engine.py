@@ -12,7 +12,7 @@ import psycopg
 
 from duress.engine import Engine
 from duress.engine.errors import DuressError
-from duress.engine.inspection import STATUSES
+from duress.engine.inspection import STATUSES, Summary
 
 T = TypeVar("T")
 Function = Callable[..., Any]
@@ -69,14 +69,28 @@ def ls(dsn: str, schema: str, status: str | None, limit: int, as_json: bool) -> 
 @click.argument("id")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(dsn: str, schema: str, id: str, as_json: bool) -> None:
-    """Show one workflow and its checkpoints, never their values."""
+    """Show what became of a workflow: owners, epochs and checkpoints in the order of time, never values."""
     details = _with(dsn, schema, lambda engine: engine.show(id))
     if as_json:
-        return _print(details)
-    for field in dataclasses.fields(details.summary):
-        click.echo(f"{field.name:<12}  {_cell(getattr(details.summary, field.name))}")
+        _print({**dataclasses.asdict(details), "history": details.history})
+        return
+    summary = details.summary
+    click.echo(f"{summary.id}: workflow {summary.name}, {summary.status}, epoch {summary.epoch}")
+    click.echo(f"accepted {_cell(summary.created_at)}{_ended(summary)}")
     click.echo()
-    return _table(("step", "name", "kind", "failed", "epoch", "worker", "at", "size"), details.checkpoints)
+    click.echo("   seconds     after")
+    for moment in details.history:
+        indent = "    " if moment.event == "checkpoint" else "  "
+        click.echo(f"{moment.seconds:>10.3f}{moment.after:>+10.3f}{indent}{moment.text}")
+
+
+def _ended(summary: Summary) -> str:
+    """How long it took or takes, and what has become of its owners."""
+    if summary.finished_at is not None:
+        return f", ended {(summary.finished_at - summary.created_at).total_seconds():.3f} s later"
+    if summary.takeovers:
+        return f"; its last {summary.takeovers} claims ended in dead workers"
+    return ""
 
 
 @command.command("cancel")

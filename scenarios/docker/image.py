@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from docker.errors import ContainerError, DockerException, ImageNotFound
 
-import duress
 from duress.faults.postgres import ServerError
 from duress.scenarios.docker.daemon import Daemon
 from duress.scenarios.registry import search_path
@@ -29,7 +28,7 @@ OF_PYTHON: Final = frozenset(
     for part in ("", "lib-dynload")
 )
 # Where `duress` is: an editable installation is found by other means than a folder of the search path.
-PACKAGE: Final = Path(duress.__file__).resolve().parents[1]
+PACKAGE: Final = Path(sys.modules["duress"].__file__ or "").resolve().parents[1]
 HOW_TO_MAKE: Final = (
     f"make one with `docker build -t {DEFAULT} --build-arg BASE=python:{MINOR}-slim .`, or name another that has Python"
     f" {MINOR} in {VARIABLE}"

@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from duress.faults.network import Network
 from duress.faults.plan import Plan
 from duress.faults.postgres import read_log
+from duress.faults.worlds import NetworkName
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs import world
 from duress.scenarios.procs.births import Nursery, open_nursery
@@ -35,6 +37,7 @@ class ProcsGround:
         template: str,
         nursery: Nursery,
         servers: Servers | None,
+        network: Network | None,
         postgres: str,
     ) -> None:
         self.postgres = postgres
@@ -50,6 +53,7 @@ class ProcsGround:
             databases=databases,
             template=template,
             servers=servers,
+            network=network,
             logs=work.logs,
         )
 
@@ -95,7 +99,27 @@ async def open_procs_ground(work: Work) -> AsyncIterator[ProcsGround]:
         postgres = await databases.check()
         template = await stack.enter_async_context(databases.template(partial(build, work)))
         nursery = await stack.enter_async_context(open_nursery(work.reference, work.canary))
-        yield ProcsGround(work, databases, template, nursery, servers, postgres)
+        network = await stack.enter_async_context(open_network(work.network))
+        if network is not None and servers is None:
+            network.check(str(work.dsn))
+        yield ProcsGround(work, databases, template, nursery, servers, network, postgres)
+
+
+@contextlib.asynccontextmanager
+async def open_network(name: NetworkName) -> AsyncIterator[Network | None]:
+    """What stands between workers and server."""
+    if name == "none":
+        yield None
+    elif name == "proxy":
+        from duress.faults.proxy import open_proxy
+
+        async with open_proxy() as proxy:
+            yield proxy
+    else:
+        from duress.faults.toxiproxy import open_toxiproxy
+
+        async with open_toxiproxy() as toxiproxy:
+            yield toxiproxy
 
 
 def lost_by_seed(log: Path, databases: str) -> dict[int, int]:

@@ -34,6 +34,10 @@ class Servers:
         """A database of whichever takes writes."""
         return self.first.dsn() if self.pair is None else self.pair.dsn()
 
+    def over_tcp(self, database: str) -> str:
+        """A database, without unix sockets."""
+        return self.first.dsn(database, tcp=True) if self.pair is None else self.pair.dsn(database, tcp=True)
+
 
 def needs_own(plan: Plan) -> bool:
     """Whether the plan's faults need what the lane's server has not."""

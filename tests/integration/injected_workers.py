@@ -17,6 +17,7 @@ from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.target import WorkerProcess
 from duress.faults.journal import Journal
+from duress.faults.network import Network
 from duress.faults.plan import AnyFault, AtPoint, AtTime, Event
 from duress.faults.postgres import Server
 from duress.faults.postgres.pair import Pair
@@ -69,6 +70,10 @@ class Workers:
     pair: Pair | None = None
     contention: Contention | None = None
     lost: list[str] = field(default_factory=list)  # what the standby said when the primary was lost
+    network: Network | None = None
+
+    def link(self, worker: int) -> str:
+        return self.dsn
 
     def process(self, worker: int) -> WorkerProcess | None:
         process = self.processes.get(worker)

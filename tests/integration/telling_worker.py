@@ -22,7 +22,7 @@ from duress.scenarios.settings import Settings
 PROGRAM = """
 import os, socket, sys
 from duress.scenarios.procs.agent import Agent
-from duress.scenarios.procs.deathbed import die_with
+from duress.faults.deathbed import die_with
 descriptor, parent = map(int, sys.argv[1:])
 die_with(parent)
 agent = Agent(socket.socket(fileno=descriptor))
