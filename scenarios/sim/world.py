@@ -121,7 +121,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     scenario, settings = shared.scenario, shared.settings
     recorder = Recorder(lambda: run.now, partial(_remark, run) if shared.simulating.trace else None)
     strikes = Strikes(plan, recorder)
-    crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
+    crew = SimCrew(run, settings, strikes.triggers.pulls, strikes.held, recorder)
     injector = StatementInjector(run, recorder, SimInjector(Scene(run, crew, recorder, scenario.contention)))
     strikes.attach(crew, injector)
     statements = Statements(run, crew, strikes, injector)
