@@ -106,7 +106,7 @@ def _played(shared: Shared, harness: Program, seed: int, *, twice: bool) -> Outc
     simulation, how = shared.simulation, shared.simulating
     token = None if how.choices is None else tokens.encode(seed, how.choices)
     if twice:
-        return simulation.check_twice(harness, seed=seed, token=token)
+        return simulation.check_twice(harness, seed=seed, token=token, trace=how.trace)
     return simulation.run(harness, seed=seed, token=token, trace=how.trace, fresh=how.fresh)
 
 
