@@ -21,43 +21,48 @@ def chances(rare: Rare, runs: Iterable[Run], world: str, workers: int) -> int:
 
 __all__ = ["ENGINE", "ENOUGH", "Rare", "counts", "missed"]
 
-_PAUSE: Final = ("pause-worker",)
-_KILL: Final = ("kill-worker",)
-_STOP: Final = ("stop-worker",)
-_SESSION: Final = ("terminate-backend",)
-_OUTAGE: Final = ("crash-backend", "restart-postgres")
+_OUTAGE: Final = ("crash-backend", "restart-postgres", "crash-at-commit", "fsync-fails")
+_LINK: Final = ("drop-connection", "refuse-connections")
+_SILENT: Final = ("pause-worker", "partition")
+_LOSES: Final = ("terminate-backend", "read-only", *_LINK, *_OUTAGE)
 
-# `runs` is some ten times the mean number of runs until it happened, in 60 to 400 seeds of payments.
+# Faults after which it was seen often, and some ten times the mean number of runs until it was, in 150 seeds of payments.
 ENGINE: Final = (
     Rare(what="a start found its workflow there already", workers=1),
     Rare(what="a sleep had ended when its workflow was claimed", workers=1),
     Rare(what="a write of a batch had to be sent alone", workers=1),
-    Rare(what="a transaction lost a race and was run again", runs=2000),
-    Rare(what="a call was sent again on another connection", faults=(*_SESSION, *_OUTAGE), workers=1),
-    Rare(what="a transaction lost its connection and was run again", faults=(*_SESSION, *_OUTAGE), workers=1),
-    Rare(what="a worker fetched its lock again", faults=_OUTAGE, workers=1),
-    Rare(what="an ambiguous COMMIT had happened", faults=(*_SESSION, *_OUTAGE), workers=1, runs=400),
-    Rare(what="an ambiguous COMMIT had not happened", faults=(*_SESSION, *_OUTAGE), workers=1, runs=200),
     Rare(
-        what="a checkpoint that was sent again was there already", faults=(*_SESSION, *_OUTAGE), workers=1, runs=20_000
+        what="a transaction lost a race and was run again",
+        faults=("serialization-failure", "lock-timeout", "deadlock"),
+        workers=1,
     ),
-    Rare(what="an outcome that was sent again was there already", faults=(*_SESSION, *_OUTAGE), workers=1, runs=20_000),
-    Rare(what="a poll found what no notification told", workers=1),
-    Rare(what="a poll found an outcome that no notification told", faults=_OUTAGE, workers=1, runs=2000),
-    Rare(what="a worker was taken over by its lock", faults=_KILL),
-    Rare(what="a worker was taken over by its lease", faults=_PAUSE),
-    Rare(what="two workers were taken over at once", faults=_KILL, runs=400),
-    Rare(what="somebody else was faster to take a neighbour over", faults=_KILL),
-    Rare(what="a neighbour's lock was free while it had sessions", faults=_KILL),
-    Rare(what="a worker learned that it had been declared dead", faults=_PAUSE),
-    Rare(what="a claim was refused: this worker had been declared dead", faults=_PAUSE),
-    Rare(what="a checkpoint was refused by the fence", faults=_PAUSE),
-    Rare(what="an outcome was refused by the fence", faults=_PAUSE, runs=400),
-    Rare(what="a body had to wait for the lease", faults=_PAUSE),
+    Rare(what="a call was sent again on another connection", faults=_LOSES, workers=1),
+    Rare(what="a transaction lost its connection and was run again", faults=_LOSES, workers=1),
+    Rare(what="a worker fetched its lock again", faults=_OUTAGE, workers=1),
+    Rare(what="an ambiguous COMMIT had happened", faults=("cut-commit", "partition", "crash-at-commit"), workers=1),
+    Rare(
+        what="an ambiguous COMMIT had not happened", faults=("cut-commit", "crash-at-commit", "fsync-fails"), workers=1
+    ),
+    Rare(what="a checkpoint that was sent again was there already", faults=(*_LINK, *_OUTAGE), workers=1, runs=5000),
+    Rare(what="an outcome that was sent again was there already", faults=(*_LINK, *_OUTAGE), workers=1, runs=5000),
+    Rare(what="a poll found what no notification told", faults=("lose-notify", *_OUTAGE), workers=1, runs=500),
+    Rare(
+        what="a poll found an outcome that no notification told", faults=("slow-link", *_OUTAGE), workers=1, runs=1000
+    ),
+    Rare(what="a worker was taken over by its lock", faults=("kill-worker", *_LINK)),
+    Rare(what="a worker was taken over by its lease", faults=_SILENT),
+    Rare(what="two workers were taken over at once", faults=("kill-worker",), runs=2000),
+    Rare(what="somebody else was faster to take a neighbour over", faults=_SILENT),
+    Rare(what="a neighbour's lock was free while it had sessions", faults=("terminate-backend", "read-only")),
+    Rare(what="a worker learned that it had been declared dead", faults=("pause-worker", "drop-connection")),
+    Rare(what="a claim was refused: this worker had been declared dead", faults=("refuse-connections", "partition")),
+    Rare(what="a checkpoint was refused by the fence", faults=_SILENT),
+    Rare(what="an outcome was refused by the fence", faults=_SILENT, runs=500),
+    Rare(what="a body had to wait for the lease", faults=("pause-worker", "pause-postgres")),
     Rare(what="a worker claimed anew what it was running", runs=20_000),
-    Rare(what="a worker that stops waited for a body", faults=_STOP, workers=1),
-    Rare(what="a worker that stops handed a workflow over", faults=_STOP, workers=1),
-    Rare(what="a worker waited for the end of its namesake", faults=_KILL, workers=1, runs=2000),
+    Rare(what="a worker that stops waited for a body", faults=("stop-worker",), workers=1),
+    Rare(what="a worker that stops handed a workflow over", faults=("stop-worker",), workers=1),
+    Rare(what="a worker waited for the end of its namesake", faults=("kill-worker",), workers=1, runs=1000),
 )
 
 

@@ -212,7 +212,7 @@ def _failure(one: Swept) -> Failure:
 def _show(found: Found) -> None:
     click.echo(f"{found.verdict}: {found.scenario}, seed {found.seed}, {found.runs} runs in {found.seconds:.0f} s")
     reached, hit = found.points["reached"], found.points["hit"]
-    whole = "complete for one fault in this run" if found.complete else "not complete: there was not the time for all"
+    whole = "complete for one fault in this run" if found.complete else "not complete: some were left out"
     click.echo(f"{hit} of {reached} places hit; {whole}; {found.unexplained} unexplained")
     if found.pairs:
         click.echo(
