@@ -124,7 +124,7 @@ def compare(named: Reproduction, outcome: Outcome) -> Comparison:
             f"Something outside of the simulation decides it. Its token is now {run.token}"
         )
         return Comparison(run.token, False, said, codes.HARNESS_FAILED)
-    why = "the code has changed since"
+    why = "the code, or a version of what it stands on, has changed since"
     if now.unusual.postgres != named.unusual.postgres:
         why = f"it is of PostgreSQL {named.unusual.postgres}, and this is {now.unusual.postgres}"
     return Comparison(run.token, False, f"another run than the token names: {why}. Its token is now {run.token}")
