@@ -62,6 +62,10 @@ def command(target: str | None, trace: str | None, out: Path | None, as_json: bo
     if trace == "-" and as_json:
         raise click.UsageError("--json prints nothing else; give --trace a FILE, or use --out")
     chosen = [with_plan(one.run, one.plan) for one in planned(target)]
+    if trace not in (None, "-") and len(chosen) > 1:
+        raise click.UsageError(
+            f"{target} names {len(chosen)} runs, and --trace {trace} is one file; use --out DIRECTORY"
+        )
     with _folders(chosen, out) as folders:
         traces = None if trace is None else Traces(trace, to_folder=out is not None)
         orders = [

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from command_line import Said, duress
 
+from duress.scenarios.sim.token import Reproduction, encode
+
 ORDERS = """
 from duress import step, workflow
 from duress.scenarios import Scenario, World
@@ -109,6 +111,14 @@ def test_a_run_that_does_not_come_to_its_end_has_a_trace_too(folder: Path) -> No
     shown = duress(folder, "replay", word, "--trace")
     assert shown.code == 3
     assert "the harness failed: RuntimeError: spilt" in shown.out and "* client.read workflow=tea-0" in shown.out
+
+
+def test_one_file_cannot_hold_the_traces_of_two_runs(folder: Path) -> None:
+    words = [encode(Reproduction(reference="tea:orders", seed=seed)) for seed in (1, 2)]
+    (folder / "both.txt").write_text(" and ".join(words))
+    refused = duress(folder, "replay", "both.txt", "--trace", "one.json")
+    assert refused.code == 2
+    assert "both.txt names 2 runs, and --trace one.json is one file" in refused.err
 
 
 @pytest.mark.parametrize(
