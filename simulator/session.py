@@ -252,10 +252,10 @@ class Session:
         """When PostgreSQL next wants to be told the time."""
         backend, until = self._backend, None
         if isinstance(self.standing, Blocked):
-            until = self.standing.until_us
+            until = backend.wait_until_us
         timer = None if isinstance(self.standing, Gone) else backend.timer_us
         times = [at for at in (timer, until) if at is not None]
-        self._due = _nanoseconds(min(times)) if times else None
+        self._due = self._nanoseconds(min(times)) if times else None
         self._expect()
 
     def _expect(self) -> None:
@@ -353,7 +353,7 @@ class Session:
         sessions.set_now()
         sessions.counts.timers += 1
         timer = backend.timer_us
-        if timer is None or _nanoseconds(timer) > sessions.loop.clock.now:
+        if timer is None or self._nanoseconds(timer) > sessions.loop.clock.now:
             self._time_out()
             return
         self.note("timer")
@@ -420,7 +420,11 @@ class Session:
     def note(self, text: str) -> None:
         self._sessions.loop.note("", "server", f"session {self.number} {text}")
 
+    def clock_jumped(self, us: int) -> None:
+        """The server's clock was set forward."""
+        self._backend.shift(us)
+        self.look_at_timers()
 
-def _nanoseconds(unix_us: int) -> int:
-    """On the run's clock."""
-    return unix_us * 1_000 - EPOCH_NS
+    def _nanoseconds(self, unix_us: int) -> int:
+        """A time of the server's on the run's clock."""
+        return (unix_us - self._sessions.ahead_us) * 1_000 - EPOCH_NS
