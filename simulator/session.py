@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .clock import EPOCH_NS
+from .clock import from_unix_us
 from .server import Blocked, Event, Gone, Held, Ready
 from .server_end import ServerEnd
 from .stops import Stop, Where
@@ -255,7 +255,7 @@ class Session:
             until = backend.wait_until_us
         timer = None if isinstance(self.standing, Gone) else backend.timer_us
         times = [at for at in (timer, until) if at is not None]
-        self._due = self._nanoseconds(min(times)) if times else None
+        self._due = from_unix_us(min(times) - self._sessions.ahead_us) if times else None
         self._expect()
 
     def _expect(self) -> None:
@@ -274,10 +274,6 @@ class Session:
                     return
 
     # What others do to it
-
-    def setting(self, name: str) -> str:
-        """What one of its settings is. It must be between two exchanges."""
-        return self.end.setting(name)
 
     def set(self, settings: Mapping[str, str], *, local: bool = False) -> bool:
         """Change settings of it; `local`: until its transaction ends. False where its transaction has failed already."""
@@ -342,8 +338,6 @@ class Session:
             for action in actions:
                 self.events.call_soon(action)
 
-    # The clock
-
     def time_has_come(self) -> None:
         self._queue(self._fire)
 
@@ -353,7 +347,7 @@ class Session:
         sessions.set_now()
         sessions.counts.timers += 1
         timer = backend.timer_us
-        if timer is None or self._nanoseconds(timer) > sessions.loop.clock.now:
+        if timer is None or from_unix_us(timer - self._sessions.ahead_us) > sessions.loop.clock.now:
             self._time_out()
             return
         self.note("timer")
@@ -419,12 +413,3 @@ class Session:
 
     def note(self, text: str) -> None:
         self._sessions.loop.note("", "server", f"session {self.number} {text}")
-
-    def clock_jumped(self, us: int) -> None:
-        """The server's clock was set forward."""
-        self._backend.shift(us)
-        self.look_at_timers()
-
-    def _nanoseconds(self, unix_us: int) -> int:
-        """A time of the server's on the run's clock."""
-        return (unix_us - self._sessions.ahead_us) * 1_000 - EPOCH_NS
