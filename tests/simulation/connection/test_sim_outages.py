@@ -218,3 +218,15 @@ def test_timers_do_not_notice_that_the_servers_clock_was_set(simulate: Simulate)
     assert waited == pytest.approx(10, abs=0.1)
     assert 2900 < slept < 3001
     assert ahead == pytest.approx(100, abs=0.1)
+
+
+def test_the_servers_monotonic_clock_goes_on_as_if_nothing_had_been(simulate: Simulate) -> None:
+    async def main(run: Run) -> float:
+        conn = await connect(autocommit=True)
+        slow = asyncio.create_task(fetch(conn, "explain (analyze, format json) select pg_sleep(50)"))
+        await asyncio.sleep(5)
+        run.server.clock_jump(1000)
+        (((plan,),),) = await slow
+        return float(plan["Execution Time"])
+
+    assert simulate(holds=0).run(main, seed=1).result == pytest.approx(50_000, abs=100)
