@@ -75,6 +75,11 @@ def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
         (("--faults", "kill-werker"), "did you mean 'kill-worker'"),
         (("--faults", ","), "--faults is empty"),
         (("--faults", "crash-backend", "--dsn", "postgresql://localhost/x"), "crash-backend would take down"),
+        (("--faults", "failover", "--world", "sim"), "failover cannot be done in sim; use --world procs"),
+        (
+            ("--faults", "crash-at-commit", "--world", "procs"),
+            "crash-at-commit cannot be done in procs; use --world sim",
+        ),
         (("--set", "transfers=0"), "must be a whole number from 1"),
         (("--set", "lines=3"), "transfers=80"),
         (("--workers", "0"), "--workers"),
