@@ -77,7 +77,21 @@ class CutCommit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError(f"COMMITs are counted from 1, not from {self.occurrence}")
 
 
-Rule = Strike | CutCommit
+class Interject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="interject"):
+    """Run a statement of ours in the worker's session before its next exchange, `times` in a row (None: before each).
+
+    `statement`: only before an exchange whose first message runs or parses SQL in which this regular expression is found;
+    `inside`: only within an open transaction, or (False) only outside of one. The worker hears nothing of its answer, and
+    a failed transaction is left alone.
+    """
+
+    sql: str
+    times: int | None = 1
+    statement: str | None = None
+    inside: bool | None = None
+
+
+Rule = Strike | CutCommit | Interject
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

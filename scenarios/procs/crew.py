@@ -76,6 +76,7 @@ class Crew:
         self._spawn_process = spawn
         self._now: dict[int, Incarnation] = {}
         self._all: list[Incarnation] = []
+        self._awaited: set[int] = set()  # workers that were away when a fault lay in wait for them
         self._tasks: set[asyncio.Task[None]] = set()
         self.unplanned: list[str] = []  # workers that ended though nobody ended them
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the harness's own failure
@@ -97,9 +98,11 @@ class Crew:
         return [number for number, one in sorted(self._now.items()) if one.joined.is_set() and not one.gone.is_set()]
 
     def expect_end(self, worker: int) -> None:
-        """The worker's present process is about to be ended on purpose."""
-        if worker in self._now:
+        """The worker's present process is about to be ended on purpose, or if it has none the next one."""
+        if worker in self._now and not self._now[worker].gone.is_set():
             self._now[worker].expected = True
+        else:
+            self._awaited.add(worker)
 
     async def start(self, count: int) -> None:
         """Start `count` workers and wait until all have joined. Raises WorkerStartFailed."""
@@ -156,6 +159,8 @@ class Crew:
         log = self._logs / f"worker-{number}.{sum(one.number == number for one in self._all)}.log"
         process, ours = await self._spawn_process(number, log)
         one = Incarnation(number, process, log)
+        one.expected = number in self._awaited
+        self._awaited.discard(number)
         self._now[number] = one
         self._all.append(one)
         self._recorder.add("harness", history.SPAWNED, {"worker": number, "pid": one.pid})
