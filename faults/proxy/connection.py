@@ -56,6 +56,7 @@ class Connection:
         self._cut_at_ready: Armed | None = None
         self._preceded: Piece | None = None  # the message before which statements of ours run, or ran last
         self._preceding: set[int] = set()  # the rules of which they are
+        self._once: set[int] = set()  # those that have been obeyed on this connection
         self._now = 0.0  # when the bytes have come that are looked at
         self._lost = 0
 
@@ -241,9 +242,13 @@ class Connection:
             self._preceded, self._preceding = piece, set()
         for armed, rule in self.port.rules.interjections():
             sql = self.exchange.sql_of(piece.kind, body)
-            if armed.number in self._preceding or not armed.precedes(sql, self.exchange.status) or not armed.due():
+            done = self._preceding | (self._once if rule.each_connection else set())
+            if armed.number in done or not armed.precedes(sql, self.exchange.status) or not armed.due():
                 continue
             self._preceding.add(armed.number)
+            self._once.add(armed.number)
+            if rule.pause:
+                self._hold_for("to-server", rule.pause)
             ours = rule.sql.encode()
             self.exchange.interject(ours)
             self.to_server.send(message(b"Q", ours + b"\0"))
@@ -350,10 +355,11 @@ class Connection:
             return True
         if rule.deed in ("hold", "delay"):
             self._excused.add(id(piece))
-            self._held[direction] = 0 if rule.seconds is not None else armed.number
-            leg.pause("held", True)
             if rule.seconds is not None:
-                self._loop.call_later(rule.seconds, self._let_go, direction)
+                self._hold_for(direction, rule.seconds)
+            else:
+                self._held[direction] = armed.number
+                leg.pause("held", True)
             return False
         if rule.deed == "cut-inside":
             leg.send(piece.data[: len(piece.data) // 2])
@@ -363,6 +369,11 @@ class Connection:
             leg.send(piece.data)
         self.cut(rule.ending, finish=rule.deed == "cut-after" and direction == "to-server")
         return False
+
+    def _hold_for(self, direction: Direction, seconds: float) -> None:
+        self._held[direction] = 0
+        (self.to_server if direction == "to-server" else self.to_worker).pause("held", True)
+        self._loop.call_later(seconds, self._let_go, direction)
 
     def _let_go(self, direction: Direction) -> None:
         self._held.pop(direction, None)

@@ -54,6 +54,8 @@ class Armed:
     @property
     def spent(self) -> bool:
         """It will strike no more."""
+        if isinstance(self.rule, Interject) and self.rule.each_connection:
+            return False
         times = 1 if isinstance(self.rule, CutCommit) else self.rule.times
         return times is not None and self.seen >= self._first + times - 1
 
