@@ -27,6 +27,7 @@ from duress.cli.choices import (
 from duress.cli.document import document
 from duress.cli.folders import as_name, new_folder
 from duress.cli.interruption import Interruption
+from duress.cli.live import Progress, writing
 from duress.faults.network import NetworkUnavailable
 from duress.faults.postgres import ServerError
 from duress.faults.worlds import NetworkName, World
@@ -137,8 +138,9 @@ class Flags:
     type=click.Choice(["fifo", "random", "pct", "pos"]),
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing while it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **flags: object) -> int:
+def command(scenarios: tuple[str, ...], quiet: bool, as_json: bool, world: World | None, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
 
     Exit code: 0 pass, 1 an invariant was violated, 2 usage, 3 the harness failed, 4 inconclusive, 5 nothing selected,
@@ -160,7 +162,7 @@ def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **fl
         return codes.NOTHING_SELECTED
     # All of them first: a typing error runs nothing.
     orders = [_order(reference, chosen, seeds, alone=len(scenarios) == 1) for reference in scenarios]
-    return asyncio.run(_run(orders, as_json))
+    return asyncio.run(_run(orders, quiet=quiet, as_json=as_json))
 
 
 def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -> Order:
@@ -214,6 +216,7 @@ def _command(reference: str, flags: Flags) -> list[str]:
         "--workers": flags.workers,
         "--canary": flags.canary,
         "--scheduler": flags.scheduler,
+        "--network": flags.network,
         "--dsn": None if flags.dsn is None else without_password(flags.dsn),
     }
     words += [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
@@ -230,20 +233,20 @@ def _repeat(flags: Flags) -> list[str]:
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
-async def _run(orders: list[Order], as_json: bool) -> int:
+async def _run(orders: list[Order], *, quiet: bool, as_json: bool) -> int:
     def each(order: Order, outcome: Outcome) -> int:
         if not as_json:
             show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
         return codes.PASS
 
-    outcomes, code = await conduct(orders, each)
+    outcomes, code = await conduct(orders, each, quiet=quiet or as_json)
     if as_json and outcomes:
         sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
     return code
 
 
 async def conduct(
-    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True
+    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True, quiet: bool = True
 ) -> tuple[list[Conducted], int]:
     """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
 
@@ -258,11 +261,12 @@ async def conduct(
             for order in orders:
                 if not interruption.going():
                     break
-                outcome = await _campaign(order, interruption)
+                outcome = await _campaign(order, interruption, quiet=quiet)
                 outcomes.append((order, outcome))
                 found.append(codes.of_campaign(outcome.campaign))
                 if report:
-                    found.append(await asyncio.to_thread(_write, outcome, order.out))
+                    with writing("writing the report", quiet=quiet):
+                        found.append(await asyncio.to_thread(_write, outcome, order.out))
                 found.append(each(order, outcome))
     except (ServerError, DatabaseUnusable, NetworkUnavailable) as error:
         click.echo(f"Error: {error}", err=True)
@@ -275,8 +279,9 @@ async def conduct(
     return outcomes, codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
 
 
-async def _campaign(order: Order, interruption: Interruption) -> Outcome:
-    with terminal.Progress(order.work.reference, len(order.seeds)) as progress:
+async def _campaign(order: Order, interruption: Interruption, *, quiet: bool) -> Outcome:
+    kinds = {kind for kind, weight in order.kinds.items() if weight}
+    with Progress(order.work.reference, len(order.seeds), kinds if order.plan is None else (), quiet=quiet) as progress:
         outcome = await run_campaign(order, progress, interruption.going)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
