@@ -7,7 +7,7 @@ for drawn plans only: whoever writes a plan by hand may go beyond them.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from duress.faults.plan import KINDS, OUTAGES, WORKER_FAULTS, AtPoint, AtTime, Event, Plan, PlanError
+from duress.faults.plan import KINDS, OUTAGES, WORKER_FAULTS, AtPoint, AtTime, Event, Failover, Plan, PlanError
 from duress.faults.validation import did_you_mean, ends_for_good, validate
 
 Place = tuple[str, str | None]  # an engine point, and the step's name that narrows it or None
@@ -138,6 +138,8 @@ def _too_many_outages(events: list[Event]) -> Iterator[str]:
     outages = [event for event in events if isinstance(event.fault, OUTAGES)]
     if len(outages) > MOST_OUTAGES:
         yield f"more than {MOST_OUTAGES} outages of the server"
+    if sum(isinstance(event.fault, Failover) for event in events) > 1:
+        yield "there is one standby to fail over to"
     if sum(isinstance(event.trigger, AtPoint) for event in outages) > 1:
         yield "two outages of the server could come at any distance from each other"
 
