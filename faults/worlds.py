@@ -59,7 +59,7 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "fsync-fails": (_SIM,),
     "clock-skew": (_SIM,),
     "clock-jump": (_SIM,),
-    "pooler": (),
+    "pooler": (_PROXY,),
 }
 # What strikes a worker's way to the server.
 NETWORK_KINDS: Final = frozenset(
