@@ -132,6 +132,12 @@ class Summary:
         return next((run.reproduce for run in self.campaign.runs if run.verdict != "pass" and run.reproduce), None)
 
 
+def visible_phases(kinds: Sequence[FaultKind]) -> dict[str, str]:
+    """Those of `PHASES` that were seen after any fault; all if none was."""
+    seen = {phase: told for phase, told in PHASES.items() if any(kind.phases[phase].seen for kind in kinds)}
+    return seen or PHASES
+
+
 def summarise(campaign: Campaign) -> Summary:
     """Count `campaign`; the order of its runs does not matter."""
     runs = sorted(campaign.runs, key=lambda run: run.seed)
