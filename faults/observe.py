@@ -207,6 +207,10 @@ class LogWatch:
         """The transaction of this backend came too late for its snapshot."""
         return self._find(rf"\bpid={pid} .*could not serialize access")
 
+    def told(self, application: str, sqlstate: str) -> str | None:
+        """A session of this name was told this error."""
+        return self._find(rf"state={sqlstate} db=\S* app={re.escape(application)} .*(?:ERROR|FATAL):  .*")
+
     def _find(self, pattern: str) -> str | None:
         """What the first line that fits says, from the start of the watch on."""
         found = _first_line(self._path, self._from, pattern)

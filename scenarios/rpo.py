@@ -111,7 +111,7 @@ def _acknowledged(evidence: Evidence) -> Iterator[Entry]:
 def _is_it(row: CheckpointRow, entry: Entry, evidence: Evidence) -> bool:
     """Whether a row is the checkpoint that was acknowledged, and not one that was written in its place later on."""
     mine = row.owner == entry.facts["incarnation"] and row.epoch == entry.facts["epoch"]
-    return mine and row.at - evidence.clock_offset <= entry.at + CLOCKS
+    return mine and evidence.when(row.at) <= entry.at + CLOCKS
 
 
 def _touched(evidence: Evidence) -> set[str]:

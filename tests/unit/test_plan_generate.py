@@ -163,6 +163,7 @@ CLAIM = AtPoint(point="workflow.claimed", occurrence=2)
             "too soon",
             [Event(trigger=at(1), fault=RestartPostgres(down=1)), Event(trigger=at(2.9), fault=CrashBackend())],
         ),
+        ("one standby", [Event(trigger=at(1 + n), fault=Failover()) for n in range(2)]),
         ("any distance", [Event(trigger=CLAIM, fault=CrashBackend(), worker=n) for n in range(2)]),
         ("outages", [Event(trigger=at(0.3 + 1.2 * n), fault=CrashBackend()) for n in range(3)]),
         (
