@@ -90,6 +90,7 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
     failures: list[tuple[int, str]] = []
     divergences: list[Divergence] = []
     heads: list[Campaign] = []
+    shown = frozenset(order.seeds[:RUNS_WITH_SPANS])  # whoever runs them, and whichever end first
     stream = Stream(order.out)
 
     async def lane(number: int) -> None:
@@ -100,7 +101,7 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
             while going() and not failures and (seed := next(waiting, None)) is not None:
                 watcher.began(seed)
                 try:
-                    runs[seed] = await one_run(order, ground, seed, with_spans=len(runs) < RUNS_WITH_SPANS)
+                    runs[seed] = await one_run(order, ground, seed, with_spans=seed in shown)
                 except Diverged as error:
                     again = reproduce(order, seed, token_of(order, seed, ground))
                     divergences.append(msgspec.structs.replace(error.divergence, reproduce=again))

@@ -5,7 +5,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -34,6 +34,7 @@ from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
 from duress.scenarios.settings import SCHEDULER, Simulating
 from duress.scenarios.shards import Shard
+from duress.scenarios.sim.cluster import ClusterUnusable, open_cluster
 from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work
 
@@ -61,6 +62,7 @@ class Flags:
     seeds_from: str | None
     shard: Shard | None
     scheduler: str | None
+    cluster: str | None
 
 
 @click.command("run")
@@ -129,6 +131,7 @@ class Flags:
     type=click.Choice(["fifo", "random", "pct", "pos"]),
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
+@click.option("--cluster", metavar="ADDRESS", help="In sim: let the workers of this Dask scheduler run the seeds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
@@ -143,6 +146,8 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
     if chosen.world != "sim" and chosen.scheduler is not None:
         raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
+    if chosen.world != "sim" and chosen.cluster is not None:
+        raise click.UsageError("--cluster is for --world sim; real processes are measured on one machine at a time")
     seeds = chosen_seeds(chosen.seeds, chosen.seed, chosen.seeds_from, chosen.shard)
     if not seeds:
         part = f" --shard {chosen.shard}" if chosen.shard else ""
@@ -150,7 +155,7 @@ def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
         return codes.NOTHING_SELECTED
     # All of them first: a typing error runs nothing.
     orders = [_order(reference, chosen, seeds, alone=len(scenarios) == 1) for reference in scenarios]
-    return asyncio.run(_run(orders, as_json))
+    return asyncio.run(_run(orders, as_json, chosen.cluster))
 
 
 def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -> Order:
@@ -202,6 +207,7 @@ def _command(reference: str, flags: Flags) -> list[str]:
         "--workers": flags.workers,
         "--canary": flags.canary,
         "--scheduler": flags.scheduler,
+        "--cluster": flags.cluster,
         "--dsn": None if flags.dsn is None else without_password(flags.dsn),
     }
     words += [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
@@ -216,20 +222,20 @@ def _repeat(flags: Flags) -> list[str]:
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
-async def _run(orders: list[Order], as_json: bool) -> int:
+async def _run(orders: list[Order], as_json: bool, cluster: str | None) -> int:
     def each(order: Order, outcome: Outcome) -> int:
         if not as_json:
             show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
         return codes.PASS
 
-    outcomes, code = await conduct(orders, each)
+    outcomes, code = await conduct(orders, each, cluster=cluster)
     if as_json and outcomes:
         sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
     return code
 
 
 async def conduct(
-    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True
+    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True, cluster: str | None = None
 ) -> tuple[list[Conducted], int]:
     """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
 
@@ -244,13 +250,13 @@ async def conduct(
             for order in orders:
                 if not interruption.going():
                     break
-                outcome = await _campaign(order, interruption)
+                outcome = await _campaign(order, interruption, cluster)
                 outcomes.append((order, outcome))
                 found.append(codes.of_campaign(outcome.campaign))
                 if report:
                     found.append(await asyncio.to_thread(_write, outcome, order.out))
                 found.append(each(order, outcome))
-    except (ServerError, DatabaseUnusable) as error:
+    except (ServerError, DatabaseUnusable, ClusterUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:
@@ -261,7 +267,15 @@ async def conduct(
     return outcomes, codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
 
 
-async def _campaign(order: Order, interruption: Interruption) -> Outcome:
+async def _campaign(order: Order, interruption: Interruption, cluster: str | None) -> Outcome:
+    if cluster is not None:
+        async with open_cluster(cluster, order.work.reference) as opened:
+            work = replace(order.work, cluster=opened)
+            return await _watched(replace(order, work=work, jobs=opened.lanes), interruption)
+    return await _watched(order, interruption)
+
+
+async def _watched(order: Order, interruption: Interruption) -> Outcome:
     with terminal.Progress(order.work.reference, len(order.seeds)) as progress:
         outcome = await run_campaign(order, progress, interruption.going)
     for seed, text in outcome.failures:

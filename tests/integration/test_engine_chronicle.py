@@ -102,9 +102,7 @@ def test_one_that_waits_or_runs_says_so(database: str) -> None:
                 await _reached["new"].wait()
                 running = await engine.show("new")
                 async with session(database) as sql:
-                    slept = (
-                        "select live.owner is null from duress.live join duress.workflow using (number) where id = 'asleep'"
-                    )
+                    slept = "select live.owner is null from duress.live join duress.workflow using (number) where id = 'asleep'"
                     await sql.until(
                         f"{slept} and exists (select from duress.checkpoint c where c.number = live.number)"
                     )
