@@ -4,7 +4,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-SEEDS ?= 8
+WORLD ?=
+SEEDS ?= $(if $(WORLD:sim=),8,40)
 JOBS ?= 2
 
 RUN := $(VENV)/bin/python
@@ -17,7 +18,8 @@ CHECK_VENV := build/wheel-venv
 .PHONY: help demo test check bench lock clean
 
 help:
-	@echo "make demo   kill real workers while they move money, judge what happened, write a report"
+	@echo "make demo   break workers, links and PostgreSQL while money is moved, judge what happened, write a report;"
+	@echo "            make demo WORLD=procs does it to real processes"
 	@echo "make test   run the tests"
 	@echo "make check  ruff, mypy (strict, on the installed wheel), import layers"
 	@echo "make bench  compare with other engines (minutes)"
@@ -25,7 +27,7 @@ help:
 	@echo "make clean  remove environments and build results"
 
 demo: $(READY)
-	@$(RUN) -m duress run payments --world procs --seeds $(SEEDS) --workers 4
+	@$(RUN) -m duress run payments $(addprefix --world ,$(WORLD)) --seeds $(SEEDS) --jobs $(JOBS)
 
 test: $(READY)
 	@PYTHONHASHSEED=0 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)

@@ -4,6 +4,7 @@ This package knows nothing of testing: it announces its points to an `Observer`,
 """
 
 from . import errors
+from .assertions import always, reachable, sometimes
 from .codec import Codec
 from .definitions import Registry, Retry, step, transaction, workflow
 from .durable import race, sleep
@@ -27,11 +28,14 @@ __all__ = [
     "StepContext",
     "Summary",
     "WorkerOptions",
+    "always",
     "current",
     "durable_error",
     "errors",
     "race",
+    "reachable",
     "sleep",
+    "sometimes",
     "step",
     "transaction",
     "workflow",

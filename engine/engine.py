@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 import psycopg
 
 from . import failures, inspection, observer
+from .assertions import sometimes
 from .codec import Codec, Values, is_storable, same_value
 from .definitions import Registry, WorkflowDefinition, registry
 from .errors import (
@@ -167,10 +168,11 @@ class Engine:
             raise ConfigurationError(
                 f"workflow id {id_[:40]!r} will not do: 1 to {_LONGEST_ID} characters, no NUL, no lone surrogates"
             )
-        await self._check()
+        await self._check_patiently()
         text = workflow.signature.encode(self._values, f"workflow {workflow.name!r}", args, kwargs)
         await self._observe(observer.STARTING, workflow=id_, name=workflow.name)
         started = await self._store.start(Start(id_, workflow.name, queue, text))
+        sometimes(started.existed, "a start found its workflow there already")
         if started.stored_name is not None:
             raise WorkflowConflict(
                 f"workflow id {id_!r} belongs to a {started.stored_name!r}, not to a {workflow.name!r}"
@@ -193,7 +195,7 @@ class Engine:
 
         A step that runs now may still end its body; no further step starts. Raises WorkflowNotFound.
         """
-        await self._check()
+        await self._check_patiently()
         answer = await self._store.cancel(id) if is_storable(id) else None
         if answer is None:
             raise WorkflowNotFound(f"no workflow has the id {id!r} in schema {self.schema!r}")
@@ -272,7 +274,7 @@ class Engine:
                 number, _ = await self._find(id_)
 
     async def _find(self, id_: str) -> tuple[int, str]:
-        await self._check()
+        await self._check_patiently()
         return await inspection.find(self._store, id_)
 
     async def _observe(self, point: str, /, **facts: str | float | bool | None) -> None:
@@ -312,7 +314,7 @@ class Engine:
                 self._checked = True
 
     async def _check_patiently(self) -> None:
-        """The check of a worker, which outlasts a server that goes away: it did answer when the engine was opened."""
+        """The check of whoever outlasts a server that goes away: it did answer when the engine was opened."""
         tries = 0
         while not self._checked:
             try:
@@ -321,7 +323,7 @@ class Engine:
                 if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
                     raise
                 tries += 1
-                log.warning("a worker waits for the database: %s", error)
+                log.warning("waiting for the database: %s", error)
                 await asyncio.sleep(backoff(tries, self._entropy))
 
     def _same_input(self, workflow: WorkflowDefinition[Any, Any], one: str, other: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 import psycopg
 
 from . import failures, observer
+from .assertions import reachable, sometimes
 from .definitions import StepDefinition, WorkflowDefinition
 from .errors import DuressError, NonDeterminism, Unwind
 from .runtime import Runtime, log
@@ -113,6 +114,7 @@ class Execution:
         answer = await self.runtime.store.finish(self.fence(), status, outcome)
         if answer in ("fenced", "lost"):
             await self._lose(answer, None)
+        sometimes(answer == "already", "an outcome that was sent again was there already")
         self.runtime.finished(self.claimed.number, self.claimed.id, status, outcome)
         await self.point(observer.FINISHED, status=status)
 
@@ -246,6 +248,7 @@ class Execution:
             await self._lose(answer, step)
         if answer == "conflict":
             self._go_astray(f"asks for {name!r} at place {step}, which another claim has recorded already")
+        sometimes(answer == "already", "a checkpoint that was sent again was there already")
         for done in before:
             self._frontier.pop(done, None)
         self._frontier[token] = step
@@ -254,6 +257,8 @@ class Execution:
 
     async def _lose(self, answer: str, step: str | None) -> None:
         """The database says that this workflow is not ours, or that it knows less than we do: stop without a trace."""
+        sometimes(answer == "fenced" and step is None, "an outcome was refused by the fence")
+        sometimes(answer == "fenced" and step is not None, "a checkpoint was refused by the fence")
         await self.point(observer.FENCED, step=step)
         what = "workflow %s: %s under epoch %d, giving it up"
         log.warning(what, self.claimed.id, answer, self.claimed.epoch, extra=self.about)
@@ -317,6 +322,7 @@ class Execution:
     def _calm(self) -> None:
         """A durable call has ended: if it was the last that a draining workflow waited for, the rest stops."""
         if self.draining and not self.active and (self.resting or self.sleeping.dozing):
+            reachable("a worker that stops waited for a body")
             self.unwind("released")
 
     async def point(self, point: str, /, **facts: str | float | bool | None) -> None:

@@ -15,6 +15,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from .assertions import reachable
 from .link import Link
 
 M = TypeVar("M")
@@ -81,6 +82,7 @@ class Lanes:
             self._serve_if_due()
             answer, token = await future
         if answer is None:
+            reachable("a write of a batch had to be sent alone")
             return await self._send_patiently(kind, message), object()
         return answer, token
 

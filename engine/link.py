@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 from psycopg import errors as pg
 
+from .assertions import reachable
+
 Row = tuple[Any, ...]
 AnyConnection = psycopg.AsyncConnection[Any]
 
@@ -25,8 +27,10 @@ _PASSING = (
     pg.ReadOnlySqlTransaction,
     pg.IdleInTransactionSessionTimeout,
 )
-# An operator cancelled our statement, or the disk was full for now: of itself the statement is good.
-_INTERRUPTED = (pg.QueryCanceled, pg.DiskFull, pg.IoError)
+# The server's disk is full, or fails, for now: of itself the statement is good.
+_HINDERED = (pg.DiskFull, pg.IoError)
+# The same if an operator cancelled a statement of ours. One of the user's may have run into a timeout of the user's.
+_INTERRUPTED = (pg.QueryCanceled, *_HINDERED)
 _CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
 
 
@@ -42,6 +46,11 @@ def lost(error: BaseException, conn: AnyConnection | None) -> bool:
 def contended(error: BaseException) -> bool:
     """Whether the transaction lost against another one and may simply be run again."""
     return isinstance(error, _CONTENTION)
+
+
+def hindered(error: BaseException) -> bool:
+    """Whether the server could not do what a statement asked for, whoever's it is, and may be able to soon."""
+    return isinstance(error, _HINDERED)
 
 
 def interrupted(error: BaseException) -> bool:
@@ -148,6 +157,7 @@ class Link:
                         if isinstance(error, psycopg.Error) and not lost(error, self._conn):
                             raise
                         await self.drop()
+                        reachable("a call was sent again on another connection")
                     attempt += 1
                     await asyncio.sleep(backoff(attempt, self._entropy))
                 except BaseException:

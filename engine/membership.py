@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from . import observer
+from .assertions import always, reachable, sometimes
 from .errors import WorkerNameTaken
 from .link import AnyConnection, Connector, backoff, close
 from .migrations import lock_class
@@ -63,6 +64,7 @@ class Membership:
             incarnation, until, taken_by = (await cursor.fetchall())[0]
             if incarnation is not None or patience is None:
                 break
+            reachable("a worker waited for the end of its namesake")
             await asyncio.sleep(patience)  # the sessions of a worker that was killed just now are still ending
         if incarnation is None:
             raise WorkerNameTaken(
@@ -130,10 +132,12 @@ class Membership:
             )
             rows = await cursor.fetchall()
         if not rows:
+            reachable("a worker learned that it had been declared dead")
             return None
         until, peer, expired, next_in = rows[0]
         runtime.lease.renewed(sent + options.lease)
         if not self._locked:
+            reachable("a worker fetched its lock again")
             # The heartbeat came first: our old session holds the lock for as long as the server believes in it.
             key = [lock_class(self._schema), runtime.incarnation]
             await self._fetch(conn, _END_OLD_SESSION, key)
@@ -207,6 +211,8 @@ class Membership:
             await asyncio.sleep(_SESSIONS_LATER)
         else:
             self._peer, answer = await self._declare_dead(runtime, conn, peer, "lock")
+            sometimes(answer == "sessions", "a neighbour's lock was free while it had sessions")
+            sometimes(answer == "ended", "somebody else was faster to take a neighbour over")
             if answer == "sessions":  # its backends are just ending, or it has lost only one of them
                 self._looks += 1
                 await asyncio.sleep(_SESSIONS_SOON if self._looks <= _SOON else _SESSIONS_LATER)
@@ -271,6 +277,10 @@ class Membership:
         )
         answers = await cursor.fetchall()
         taken = [row for row in answers if row[1] == "taken"]
+        sometimes(taken and reason == "lock", "a worker was taken over by its lock")
+        sometimes(taken and reason == "lease", "a worker was taken over by its lease")
+        sometimes(len(taken) > 1, "two workers were taken over at once")
+        always(all(row[0] != runtime.incarnation for row in taken), "no worker takes itself over")
         if taken:
             self.on_taken()
         for number, _, workflows, dead, at in taken:

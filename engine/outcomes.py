@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import psycopg
 
+from .assertions import sometimes
 from .link import AnyConnection, Connector, backoff, close
 from .runtime import log
 from .store import Store
@@ -83,6 +84,7 @@ class Outcomes:
         self._tasks.clear()
 
     async def _poll(self) -> None:
+        missed = False  # the time of a poll came, and no notification before it
         while True:
             await self._ask.wait()
             if self._works_here():
@@ -91,7 +93,9 @@ class Outcomes:
             if self._waiting:
                 try:
                     asked = [(number, id_) for number, ids in sorted(self._waiting.items()) for id_ in ids]
-                    for number, id_, status, outcome in await self._store.outcomes(asked):
+                    found = await self._store.outcomes(asked)
+                    sometimes(missed and found, "a poll found an outcome that no notification told")
+                    for number, id_, status, outcome in found:
                         self.tell(number, id_, status, outcome)
                 except psycopg.Error as error:  # this time; the waiting goes on
                     log.warning("cannot read outcomes: %s", error)
@@ -99,6 +103,7 @@ class Outcomes:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL):
                         await self._ask.wait()
+                missed = not self._ask.is_set()
                 self._ask.set()
 
     async def _listen(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from . import observer
+from .assertions import reachable
 from .errors import Unwind
 from .scope import Scope, outside, waits_for_tasks
 
@@ -51,6 +52,7 @@ class Sleeping:
             due_at = float(recorded.value)
             now_at = execution.claimed.claimed_at + asyncio.get_running_loop().time() - self._began
             if due_at <= execution.claimed.claimed_at:
+                reachable("a sleep had ended when its workflow was claimed")
                 await execution.point(
                     observer.FIRED, step=step, name=NAME, due_at=due_at, at=execution.claimed.claimed_at
                 )

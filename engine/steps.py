@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from . import failures, observer
+from .assertions import reachable
 from .definitions import StepDefinition
 from .errors import StepTimeout
 from .scope import StepContext, body
@@ -68,6 +69,7 @@ async def begin_body(execution: "Execution", step: StepDefinition[..., Any], id_
     """Wait until this worker may start a body, announce it, and say what the body may know."""
     lease = execution.runtime.lease
     if not lease.held():
+        reachable("a body had to wait for the lease")
         await lease.wait()
     execution.check()
     claimed = execution.claimed

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from . import failures, observer
+from .assertions import sometimes
 from .definitions import StepDefinition
 from .errors import StepTimeout, TransactionContended, TransactionMisuse
-from .link import backoff, close, contended, interrupted, lost
+from .link import backoff, close, contended, hindered, interrupted, lost
 from .scope import body
 from .sessions import ENDED, IS_OURS, Lent, StepConnection
 from .steps import begin_body, running, time_limit
@@ -49,6 +50,8 @@ async def run_transaction(
         if isinstance(outcome, Checkpoint):
             return outcome
         if isinstance(outcome, _Again):
+            sometimes(outcome.contended, "a transaction lost a race and was run again")
+            sometimes(not outcome.contended, "a transaction lost its connection and was run again")
             passing += 1
             contention = contention + 1 if outcome.contended else 0
             if contention < _MOST_CONTENTION:
@@ -98,7 +101,9 @@ async def _try(
                 if not await _commit(execution, step, conn, id_):
                     return _Again(contended=False)
             except psycopg.Error as error:  # found at COMMIT: a deferred constraint, a serialization failure
-                return _Again(contended=True) if contended(error) else _Failed(error)
+                if contended(error) or hindered(error):
+                    return _Again(contended=contended(error))
+                return _Failed(error)
         await execution.settle("written", id_, step.name, before, object())
         return checkpoint
     except (psycopg.Error, TimeoutError, OSError) as error:
@@ -121,8 +126,8 @@ async def _checkpoint(execution: "Execution", conn: StepConnection, checkpoint: 
 async def _after(execution: "Execution", conn: StepConnection, error: BaseException, *, ours: bool) -> _Again | _Failed:
     """What follows from an exception in the open transaction, which is rolled back.
 
-    A lost connection or race is not the step's failure, even if its code has put another exception in the place of that one;
-    nor is what interrupts a statement of `ours`.
+    A lost connection or race, or a full disk, is not the step's failure, even if its code has put another exception in the
+    place of that one; nor is what interrupts a statement of `ours`.
     """
     culprit = conn.culprit()
     await _roll_back(conn)
@@ -131,7 +136,7 @@ async def _after(execution: "Execution", conn: StepConnection, error: BaseExcept
     if culprit is not None and not isinstance(error, StepTimeout):
         if contended(culprit):
             return _Again(contended=True)
-        if ours and interrupted(culprit):
+        if hindered(culprit) or (ours and interrupted(culprit)):
             return _Again(contended=False)
         if lost(culprit, conn):
             await close(conn)  # it may lead to a server that will not write any more
@@ -184,6 +189,8 @@ async def _commit(execution: "Execution", step: StepDefinition[..., Any], conn: 
     await execution.point(observer.AMBIGUOUS, step=id_, name=step.name)
     recorded = await execution.runtime.store.recorded(execution.claimed.number, id_)
     await execution.point(observer.RESOLVED, step=id_, name=step.name, present=recorded is not None)
+    sometimes(recorded is not None, "an ambiguous COMMIT had happened")
+    sometimes(recorded is None, "an ambiguous COMMIT had not happened")
     if recorded is None:
         return False  # or not yet: if the server still commits it, the next try finds it by the primary key
     if recorded[2:] != (execution.runtime.incarnation, execution.claimed.epoch):

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 
 from . import inspection, observer
+from .assertions import always, reachable, sometimes
 from .codec import Values
 from .definitions import Registry
 from .execution import LET_GO, Execution
@@ -175,6 +176,7 @@ class Worker:
         """Claim whenever there is room and reason; ends only when this incarnation is dead."""
         loop = asyncio.get_running_loop()
         options = self.options
+        missed = False  # the time of a poll came, and no word before it
         next_poll = 0.0
         next_full = loop.time() + options.poll * _FULL
         while not self._stopping.is_set():
@@ -190,12 +192,16 @@ class Worker:
             held = sorted(self._running) if now >= next_poll else None
             claims = await self._ask(runtime, room, held, now >= next_full)
             if not claims.member:
+                reachable("a claim was refused: this worker had been declared dead")
                 await asyncio.Event().wait()  # the heartbeat learns it too, and ends us
             if now >= next_poll:
                 next_poll = now + options.poll
             if now >= next_full:
                 next_full = now + max(options.poll * _FULL, (loop.time() - now) / _FULL_SHARE)
                 await self._name_strangers(runtime)
+            sometimes(
+                missed and any(one.epoch == 1 for one in claims.workflows), "a poll found what no notification told"
+            )
             for claimed in claims.workflows:
                 await self._begin(runtime, claimed)
                 await asyncio.sleep(0)  # its first write may leave before the next one has replayed
@@ -207,6 +213,7 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
+            missed = not self._wake.is_set()
 
     async def _ask(self, runtime: Runtime, room: int, held: list[int] | None, full: bool) -> Claims:
         """Claim, and outlast what the server may say meanwhile (cancelled, out of space), but not a missing schema."""
@@ -241,6 +248,8 @@ class Worker:
         definition = self._registry.get(claimed.name)
         assert definition is not None, "claims ask for registered names only"
         if (old := self._running.pop(claimed.number, None)) is not None:
+            always(old[0].claimed.epoch < claimed.epoch, "the epoch rises with every claim")
+            reachable("a worker claimed anew what it was running")
             old[0].unwind("fenced")  # ours under an older epoch, which somebody took and gave back meanwhile
         execution = Execution(runtime, claimed, definition)
         await execution.point(
@@ -272,6 +281,7 @@ class Worker:
             elif execution.unwinding == "broken":
                 await self._release(execution, [(number, epoch, ready_at)])
             elif execution.unwinding in ("released", "lost"):
+                sometimes(execution.unwinding == "released", "a worker that stops handed a workflow over")
                 await self._release(execution, [(number, epoch, None)])
                 await execution.point(observer.RELEASED)
             if execution.unwinding != "finished":

@@ -9,7 +9,7 @@ from random import Random
 from duress.faults.bounds import Bounds, admitted
 from duress.faults.details import DRAWN
 from duress.faults.draw import Draw
-from duress.faults.plan import KINDS, AnyTrigger, AtPoint, AtTime, Event, Plan
+from duress.faults.plan import KINDS, AnyTrigger, AtPoint, AtStatement, AtTime, Event, Plan
 
 SWARM = 3  # kinds that a seed has on average: with more of them it would seldom be seen what a few do
 ATTEMPTS = 30  # draws for one event before the plan does without it
@@ -57,3 +57,5 @@ def _reading_order(event: Event) -> tuple[int, float]:
             return 0, seconds
         case AtPoint(occurrence=occurrence):
             return 1, occurrence
+        case AtStatement(number=number):
+            return 2, number

@@ -1,7 +1,6 @@
 """What this machine has that faults need: found by looking, each with what would make it work where it does not."""
 
 import contextlib
-import glob
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,20 +8,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from duress.faults import containers
-from duress.faults.postgres import ServerError, find_binaries
+from duress.faults.needs import find_libfaketime, find_program, no_standby
+from duress.faults.postgres import ServerError, disk, find_binaries
 from duress.faults.postgres.account import account_to_drop_to
 from duress.faults.postgres.place import MEMORY, choose_base
 from duress.faults.postgres.settings import MB, needed_bytes
 
-LIBFAKETIME: Final = (
-    "/usr/lib/*/faketime/libfaketime.so.1",
-    "/usr/lib*/faketime/libfaketime.so.1",
-    "/usr/local/lib/faketime/libfaketime.so.1",
-)
-SYSTEM_FOLDERS: Final = "/usr/sbin:/sbin:/usr/local/sbin"
 CAP_NET_ADMIN: Final = 12  # linux/capability.h
-CAP_SYS_ADMIN: Final = 21
-STANDBY_PROGRAMS: Final = ("pg_basebackup",)
 
 Part = Literal["world", "network", "fault", "tool"]
 
@@ -48,20 +40,9 @@ def tools() -> list[Finding]:
         _program("pgbouncer", "apt-get install pgbouncer"),
         _libfaketime(),
         _docker(),
-        _capability("mounting", CAP_SYS_ADMIN, "a small file system for PostgreSQL's data"),
-        _capability("kernel rules", CAP_NET_ADMIN, "packets dropped by the kernel"),
+        _mounting(),
+        _kernel_rules(),
     ]
-
-
-def find_program(name: str) -> str | None:
-    """A program on PATH, or where only root's PATH leads."""
-    return shutil.which(name) or shutil.which(name, path=SYSTEM_FOLDERS)
-
-
-def find_libfaketime() -> Path | None:
-    """The library that gives a process another clock; None where it is not installed."""
-    found = [Path(match) for pattern in LIBFAKETIME for match in sorted(glob.glob(pattern))]
-    return found[0] if found else None
 
 
 def _cores() -> Finding:
@@ -94,14 +75,10 @@ def _postgres(choice: str) -> Finding:
 
 
 def _standby() -> Finding:
-    try:
-        programs = find_binaries()
-        for program in STANDBY_PROGRAMS:
-            programs.program(program)
-    except ServerError:
-        remedy = "set DURESS_POSTGRES to an installation that has it"
-        return Finding("tool", "pg_basebackup", False, "the PostgreSQL in use has no pg_basebackup", remedy)
-    return Finding("tool", "pg_basebackup", True, str(programs.folder / STANDBY_PROGRAMS[0]))
+    why = no_standby()
+    if why:
+        return Finding("tool", "pg_basebackup", False, why, "set DURESS_POSTGRES to an installation that has it")
+    return Finding("tool", "pg_basebackup", True, str(find_binaries().program("pg_basebackup")))
 
 
 def _program(name: str, remedy: str) -> Finding:
@@ -126,10 +103,16 @@ def _docker() -> Finding:
         return Finding("tool", "docker", True, f"daemon {version['Version']}, API {version['ApiVersion']}")
 
 
-def _capability(name: str, number: int, what_for: str) -> Finding:
-    if _may(number):
-        return Finding("tool", name, True, f"allowed: {what_for}")
-    return Finding("tool", name, False, f"this user may not: no {what_for}", "run as root")
+def _mounting() -> Finding:
+    why = disk.why_not()
+    says = why or "allowed: a small file system for PostgreSQL's data"
+    return Finding("tool", "mounting", not why, says, "run as root" if why else "")
+
+
+def _kernel_rules() -> Finding:
+    if _may(CAP_NET_ADMIN):
+        return Finding("tool", "kernel rules", True, "allowed: packets dropped by the kernel")
+    return Finding("tool", "kernel rules", False, "this user may not set any", "run as root")
 
 
 def _may(capability: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from duress.faults.plan import (
     PLAN_VERSION,
     AtPoint,
+    AtStatement,
     AtTime,
     ClockJump,
     ClockSkew,
@@ -57,6 +58,8 @@ def _objections(plan: Plan, workers: int | None, points: Collection[str] | None)
         yield from _of_trigger(event.trigger, f"{where}.trigger", points)
         yield from _of_fault(event.fault, f"{where}.fault")
         yield from _of_worker(event.worker, f"{where}.worker", workers)
+        if isinstance(event.trigger, AtStatement) and event.worker is None:
+            yield wrong(f"{where}.worker", None, "statements are counted for each worker: name one")
         first = first_of.setdefault(event, index)
         if first != index:
             yield wrong(where, kind(event.fault), f"it repeats events[{first}] exactly; leave one of the two out")
@@ -80,6 +83,18 @@ def _of_trigger(trigger: Trigger, where: str, points: Collection[str] | None) ->
                 yield wrong(f"{where}.step", step, f"only points 'step.…' belong to a step; leave it out for {point!r}")
             elif step is not None and not step:
                 yield wrong(f"{where}.step", step, "must be the name of a step, or left out for any step")
+        case AtStatement():
+            yield from _of_statement(trigger, where)
+
+
+def _of_statement(trigger: AtStatement, where: str) -> Iterator[str]:
+    if trigger.number < 1:
+        yield wrong(f"{where}.number", trigger.number, "statements are counted from 1")
+    if trigger.where == "inside" and trigger.point < 1:
+        yield wrong(f"{where}.point", trigger.point, "points inside a statement are counted from 1")
+    if trigger.where != "inside" and trigger.point:
+        right = f"only where='inside' has points; leave it out {trigger.where} a statement"
+        yield wrong(f"{where}.point", trigger.point, right)
 
 
 def _of_fault(fault: Fault, where: str) -> Iterator[str]:

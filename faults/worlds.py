@@ -7,26 +7,30 @@ those that it can do.
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
-from duress.faults.plan import KINDS, OUTAGES, Plan, PlanError, kind, kind_of
+import msgspec
+
+from duress.faults.needs import lacking
+from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
-Network = Literal["proxy", "toxiproxy"]  # between real workers and the server; a simulated world has its own
+# Between real workers and the server; a simulated world has its own.
+NetworkName = Literal["proxy", "toxiproxy", "none"]
 
 # Places of the table: a world, or a world on one of its networks. `procs` and `docker` mean whatever the network is.
 _SIM, _PROCS, _PROXY, _TOXIPROXY, _DOCKER = "sim", "procs", "procs+proxy", "procs+toxiproxy", "docker"
 
 ABLE: Final[dict[str, tuple[str, ...]]] = {
-    "kill-worker": (_SIM, _PROCS),
-    "pause-worker": (_SIM, _PROCS),
-    "stop-worker": (_SIM, _PROCS),
-    "drop-connection": (_SIM,),
-    "refuse-connections": (_SIM,),
-    "partition": (_SIM,),
-    "slow-link": (_SIM,),
-    "cut-commit": (_SIM,),
+    "kill-worker": (_SIM, _PROCS, _DOCKER),
+    "pause-worker": (_SIM, _PROCS, _DOCKER),
+    "stop-worker": (_SIM, _PROCS, _DOCKER),
+    "drop-connection": (_SIM, _PROXY, _TOXIPROXY),
+    "refuse-connections": (_SIM, _PROXY, _TOXIPROXY),
+    "partition": (_SIM, _PROXY, _TOXIPROXY, _DOCKER),
+    "slow-link": (_SIM, _PROXY, _TOXIPROXY),
+    "cut-commit": (_SIM, _PROXY),
     "crash-at-commit": (_SIM,),
-    "lose-notify": (_SIM,),
-    "terminate-backend": (_SIM, _PROCS),
+    "lose-notify": (_SIM, _PROXY),
+    "terminate-backend": (_SIM, _PROCS, _DOCKER),
     "cancel-statement": (_SIM,),
     "statement-timeout": (_SIM,),
     "lock-timeout": (_SIM,),
@@ -35,10 +39,10 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "idle-in-transaction-timeout": (_SIM,),
     "read-only": (_SIM,),
     "too-many-connections": (_SIM, _PROCS),
-    "crash-backend": (_SIM, _PROCS),
-    "pause-postgres": (_SIM, _PROCS),
-    "restart-postgres": (_SIM, _PROCS),
-    "kill-postmaster": (_PROCS,),
+    "crash-backend": (_SIM, _PROCS, _DOCKER),
+    "pause-postgres": (_SIM, _PROCS, _DOCKER),
+    "restart-postgres": (_SIM, _PROCS, _DOCKER),
+    "kill-postmaster": (_PROCS, _DOCKER),
     "failover": (_PROCS,),
     "disk-full": (_SIM, _PROCS),
     "fsync-fails": (_SIM,),
@@ -46,21 +50,27 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "clock-jump": (_SIM,),
     "pooler": (),
 }
+# What strikes a worker's way to the server.
+NETWORK_KINDS: Final = frozenset(
+    ("drop-connection", "refuse-connections", "partition", "slow-link", "cut-commit", "lose-notify")
+)
 # What would harm a server that is not ours, for everybody who uses it.
 HARMFUL: Final = frozenset(kind_of(fault) for fault in OUTAGES)
 
 
-def can(name: str, world: World, network: Network = "proxy") -> bool:
+def can(name: str, world: World, network: NetworkName = "proxy") -> bool:
     """Whether the world can do faults of this kind, on this network."""
     return any(place in (world, f"{world}+{network}") for place in ABLE[name])
 
 
-def objection(name: str, world: World, network: Network = "proxy", *, own_server: bool = True) -> str | None:
+def objection(name: str, world: World, network: NetworkName = "proxy", *, own_server: bool = True) -> str | None:
     """Why faults of this kind cannot be had there, and what to do; None if they can."""
     if not can(name, world, network):
         where = f"{world} with --network {network}" if can_elsewhere(name, world) else world
         options = [_option(place) for place in ABLE[name]]
         return f"{name} cannot be done in {where}; " + (f"use {' or '.join(options)}" if options else "leave it out")
+    if world != "sim" and (lack := lacking(name)):
+        return f"{name} cannot be done on this machine: {lack}"
     if not own_server and name in HARMFUL:
         return (
             f"{name} would take down the server that --dsn names, for everybody; leave it out, or run without --dsn on a"
@@ -74,25 +84,47 @@ def can_elsewhere(name: str, world: World) -> bool:
     return any(place.partition("+")[0] == world for place in ABLE[name])
 
 
-def refuse(plan: Plan, world: World, network: Network = "proxy", *, own_server: bool = True) -> None:
+def refuse(plan: Plan, world: World, network: NetworkName = "proxy", *, own_server: bool = True) -> None:
     """Raise PlanError, naming the events, if the plan has faults that cannot be had there."""
     objections = list(_objections(plan, world, network, own_server))
     if objections:
         raise PlanError(*objections)
 
 
-def drawable(names: Iterable[str], world: World, network: Network = "proxy", *, own_server: bool = True) -> list[str]:
+def as_possible(plan: Plan, network: NetworkName) -> Plan:
+    """The plan as it can be had on that network, where a detail cannot."""
+    if network != "toxiproxy":
+        return plan
+    events = (
+        msgspec.structs.replace(event, fault=DropConnection(how="fin"))
+        if isinstance(event.fault, DropConnection)
+        else event
+        for event in plan.events
+    )
+    return msgspec.structs.replace(plan, events=tuple(events))
+
+
+def drawable(
+    names: Iterable[str], world: World, network: NetworkName = "proxy", *, own_server: bool = True
+) -> list[str]:
     """Those of the kinds that can be had there, in the catalogue's order."""
     wanted = set(names)
     return [name for name in KINDS if name in wanted and objection(name, world, network, own_server=own_server) is None]
 
 
-def _objections(plan: Plan, world: World, network: Network, own_server: bool) -> Iterator[str]:
+def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool) -> Iterator[str]:
     for index, event in enumerate(plan.events):
         name = kind(event.fault)
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        elif isinstance(event.fault, DropConnection) and event.fault.how == "rst" and network == "toxiproxy":
+            yield (
+                f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"
+                " --network proxy"
+            )
+        if isinstance(event.trigger, AtStatement) and world != "sim":
+            yield f"events[{index}].trigger.at is 'statement': only --world sim counts statements"
 
 
 def _option(place: str) -> str:

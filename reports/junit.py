@@ -8,6 +8,8 @@ import io
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from duress.reports.gate.outcome import Finding, Gate
+from duress.reports.gate.terminal import seen
 from duress.reports.summary import Broken, Summary, determinism
 from duress.reports.wording import count, moment, plain
 from duress.scenarios.result import Campaign
@@ -15,8 +17,8 @@ from duress.scenarios.result import Campaign
 _LISTED = 20  # violations in one failure's text; the rest is in result.json
 
 
-def junit(summary: Summary) -> bytes:
-    """The XML document."""
+def junit(summary: Summary, gate: Gate | None = None) -> bytes:
+    """The XML document; with a case for each limit where a gate has judged."""
     campaign = summary.campaign
     broken = {found.invariant: found for found in summary.broken}
     titles = {found.invariant: found.title for found in summary.broken} | campaign.invariants
@@ -31,6 +33,9 @@ def junit(summary: Summary) -> bytes:
             case.result = [Skipped(message="no run was judged")]
         suite.add_testcase(case)
     suite.add_testcase(_conclusive(summary))
+    for finding in gate.findings if gate is not None else ():
+        if finding.sort == "timing" or finding.limit.startswith(("coverage", "runs")):  # the others have cases already
+            suite.add_testcase(_limit(campaign, finding))
     if (repeated := determinism(campaign)) is not None:
         suite.add_testcase(_deterministic(campaign, repeated))
     document = JUnitXml("duress")
@@ -43,6 +48,17 @@ def junit(summary: Summary) -> bytes:
 
 def _classname(campaign: Campaign) -> str:
     return plain(f"duress.{campaign.scenario}.{campaign.world}")
+
+
+def _limit(campaign: Campaign, finding: Finding) -> TestCase:
+    """A limit that is not kept: a failure if it was missed, an error if nothing can be said."""
+    case = TestCase(plain(finding.limit), classname=f"{_classname(campaign)}.gate")
+    told = plain(f"wanted {finding.wanted}; {seen(finding)}. {finding.advice}")
+    if finding.state == "missed":
+        case.result = [Failure(message=told, type_="missed")]
+    elif finding.state != "kept":
+        case.result = [Error(message=told, type_=finding.state)]
+    return case
 
 
 def _properties(campaign: Campaign) -> dict[str, str]:

@@ -11,7 +11,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from duress.reports import plotting, statistics, wording
+from duress.reports import outcomes, plotting, statistics, wording
+from duress.reports.gate.outcome import Gate
+from duress.reports.gate.terminal import MARKS as GATE_MARKS
+from duress.reports.gate.terminal import headline as gate_headline
+from duress.reports.gate.terminal import seen as gate_seen
+from duress.reports.gate.terminal import worst_first
 from duress.reports.plot_run import fired
 from duress.reports.summary import PHASES, Sample, Summary, determinism, gaps
 from duress.scenarios.result import Run
@@ -46,7 +51,9 @@ class RunPicture:
     plot: plotting.Plot
 
 
-def page(summary: Summary, recovery: Sequence[plotting.Plot], pictures: Sequence[RunPicture]) -> str:
+def page(
+    summary: Summary, recovery: Sequence[plotting.Plot], pictures: Sequence[RunPicture], gate: Gate | None = None
+) -> str:
     """The HTML text."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -79,6 +86,15 @@ def page(summary: Summary, recovery: Sequence[plotting.Plot], pictures: Sequence
         listed=_LISTED,
         recovery=recovery,
         pictures=pictures,
+        gate=gate,
+        gate_headline=gate_headline(gate) if gate is not None else "",
+        gate_seen=gate_seen,
+        gate_marks=GATE_MARKS,
+        findings=worst_first(gate) if gate is not None else [],
+        heat=outcomes.rows(summary.campaign.runs),
+        columns=outcomes.COLUMNS,
+        ambiguous=ambiguous(summary.campaign.runs),
+        histories={run.seed: run.history for run in summary.campaign.runs if run.history},
         fired=fired,
         smallest={
             "median": statistics.smallest_n_median(),
@@ -154,6 +170,14 @@ def tail(sample: Sample, quantile: float) -> str:
     if bound is None:
         return f"n too small ({sample.n} of {statistics.smallest_n(quantile)})"
     return f"≤ {wording.duration(bound)}" if bound != float("inf") else "not bounded: not seen too often"
+
+
+def ambiguous(runs: Sequence[Run]) -> str:
+    """How the COMMITs whose answer was lost turned out."""
+    there, absent = sum(run.ambiguous_present for run in runs), sum(run.ambiguous_absent for run in runs)
+    left = sum(run.ambiguous_commits for run in runs) - there - absent
+    last = f", {left} {'was its worker’s' if left == 1 else 'were their workers’'} last act" if left else ""
+    return f"by reading the checkpoint: {there} had happened, {absent} had not{last}"
 
 
 def _clean(value: object) -> object:

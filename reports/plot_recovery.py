@@ -6,8 +6,9 @@ Recoveries that were not seen keep a curve below 100 %.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from duress.reports import plotting, statistics
@@ -21,14 +22,21 @@ if TYPE_CHECKING:
 Kinds = Sequence[FaultKind]
 
 
-def plots(summary: Summary) -> list[plotting.Plot]:
-    """The plot of phases and that of distributions; none if no fault fired."""
+def plots(summary: Summary, baseline: Summary | None = None) -> list[plotting.Plot]:
+    """The plot of phases and that of distributions, the latter with a baseline's; none if no fault fired."""
+    then = {kind.kind: kind.first for kind in baseline.kinds} if baseline is not None else {}
     kinds = [kind for kind in summary.kinds if any(sample.n for sample in kind.phases.values())]
     if not kinds:
         return []
     return [
         _plot("recovery-phases", "Recovery, phase by phase", _describe_phases(kinds), _draw_phases, kinds),
-        _plot("recovery-ecdf", "Time to the first new checkpoint", _describe_ecdf(kinds), _draw_ecdf, kinds),
+        _plot(
+            "recovery-ecdf",
+            "Time to the first new checkpoint",
+            _describe_ecdf(kinds, then),
+            partial(_draw_ecdf, then=then),
+            kinds,
+        ),
     ]
 
 
@@ -70,8 +78,8 @@ def _limits(samples: Sequence[Sample]) -> tuple[float, float]:
     return min(seen) / 1.6, max(seen) * 1.6
 
 
-def _draw_ecdf(kinds: Kinds, width: int) -> "Figure":
-    low, high = _limits([kind.first for kind in kinds])
+def _draw_ecdf(kinds: Kinds, width: int, then: Mapping[str, Sample]) -> "Figure":
+    low, high = _limits([kind.first for kind in kinds] + [then[kind.kind] for kind in kinds if kind.kind in then])
     with _panels(kinds, width, 150) as (figure, panels):
         for kind, axes in zip(kinds, panels, strict=True):
             plotting.time_axis(axes, low, high)
@@ -79,9 +87,29 @@ def _draw_ecdf(kinds: Kinds, width: int) -> "Figure":
             axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
             axes.set_title(kind.kind)
             axes.set_title(_in_short(kind.first), loc="right", fontweight="normal", color=plotting.MUTED, fontsize=11)
+            if kind.kind in then and then[kind.kind].n:
+                _draw_baseline(axes, then[kind.kind], low, high)
             if kind.first.n:
                 _draw_curve(axes, kind.first, low, high)
+        if then:
+            _draw_legend(figure)
     return figure
+
+
+def _draw_baseline(axes: "Axes", sample: Sample, low: float, high: float) -> None:
+    share = [rank / sample.n for rank in range(len(sample.seen) + 1)]
+    edges = [low, *(max(value, low) for value in sample.seen), high]
+    axes.step(edges, [*share, share[-1]], where="post", color=plotting.MUTED, lw=1.5, ls=(0, (4, 2)))
+
+
+def _draw_legend(figure: "Figure") -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=plotting.BLUE, lw=1.8, label="this campaign"),
+        Line2D([], [], color=plotting.MUTED, lw=1.5, ls=(0, (4, 2)), label="baseline"),
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=11)
 
 
 def _draw_curve(axes: "Axes", sample: Sample, low: float, high: float) -> None:
@@ -114,13 +142,17 @@ def _draw_phases(kinds: Kinds, width: int) -> "Figure":
             axes.set_title(kind.kind)
             fired = f"{kind.fired} fired"
             axes.set_title(fired, loc="right", fontweight="normal", color=plotting.MUTED, fontsize=11)
+            since = low
             for row, sample in enumerate(kind.phases.values()):
-                _draw_phase(axes, row, sample, low)
+                _draw_phase(axes, row, sample, low, since)
+                if sample.interval is not None and sample.median is not None and math.isfinite(sample.median):
+                    since = max(sample.median, low)
     return figure
 
 
-def _draw_phase(axes: "Axes", row: int, sample: Sample, low: float) -> None:
-    """A lollipop at the median with its interval; small rings for each value when there is no interval."""
+def _draw_phase(axes: "Axes", row: int, sample: Sample, low: float, since: float) -> None:
+    """A bar from the median of the phase before, so that phases fall like water, to the median with its interval; small
+    rings for each value when there is no interval."""
     if not sample.seen:
         axes.text(
             low * 1.15,
@@ -146,7 +178,8 @@ def _draw_phase(axes: "Axes", row: int, sample: Sample, low: float) -> None:
         return
     else:
         median, reach = sample.median or 0.0, min(sample.interval.high, sample.seen[-1])
-        axes.plot([low, median], [row, row], color=plotting.GRID, lw=1.5)
+        axes.plot([low, since], [row, row], color=plotting.GRID, lw=1.2)
+        axes.plot([since, median], [row, row], color=plotting.BLUE, lw=11, alpha=0.18, solid_capstyle="butt")
         axes.plot(
             [sample.interval.low, reach], [row, row], color=plotting.BLUE, lw=5, alpha=0.35, solid_capstyle="butt"
         )
@@ -176,10 +209,11 @@ def _describe_phases(kinds: Kinds) -> str:
     return "Median time from fault to each phase of recovery. " + "; ".join(told) + "."
 
 
-def _describe_ecdf(kinds: Kinds) -> str:
+def _describe_ecdf(kinds: Kinds, then: Mapping[str, Sample]) -> str:
     told = []
     for kind in kinds:
         seen = kind.first.seen
         spread = f", from {duration_range(seen[0], seen[-1])}" if seen else ""
-        told.append(f"{kind.kind}: {_in_short(kind.first)}{spread}")
+        before = f"; baseline {_in_short(then[kind.kind])}" if kind.kind in then else ""
+        told.append(f"{kind.kind}: {_in_short(kind.first)}{spread}{before}")
     return "Share of recoveries that had a first new checkpoint by a given time. " + "; ".join(told) + "."

@@ -1,8 +1,9 @@
-"""One run, drawn: who was alive, who held which leases and how much work, when faults struck, and what throughput did.
+"""One run, drawn: who was alive, who held which leases and how much work, when faults struck, and what throughput and
+latency did.
 
-A lane per worker above the throughput at 100 ms on one time axis. The height of a lane's area is the number of
-workflows the worker owned; those it took over from another (epoch above 1) are told apart by colour and by lying on
-top.
+A lane per worker above the throughput at 100 ms and the latency of each workflow, on one time axis. The height of a
+lane's area is the number of workflows the worker owned; those it took over from another (epoch above 1) are told apart by
+colour and by lying on top.
 """
 
 import itertools
@@ -71,21 +72,23 @@ def _draw(run: Run, workers: int, width: int) -> "Figure":
     wide = width >= plotting.WIDE
     lanes = max([workers, *(span.worker + 1 for span in run.spans)]) if run.spans else 0
     end = max([run.seconds, *run.progress, *(span.end for span in run.spans)]) or 1.0
-    height = lanes * (44 if wide else 38) + 120 + (70 if wide else 110)
-    figure = plotting.canvas(width, height)
+    heights = [*([lanes * 44] if lanes else []), 110, *([90] if run.latencies else [])]
+    figure = plotting.canvas(width, sum(heights) * (1.0 if wide else 0.9) + (80 if wide else 120))
+    panels = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights).flat)
+    rest = iter(panels)
     if lanes:
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[lanes * 44, 110])
-        _draw_lanes(above, run.spans, lanes)
-        above.tick_params(labelbottom=False)
-    else:
-        above = below = figure.subplots()
-    _draw_throughput(below, run.progress, end)
-    below.set_xlim(0, end)
-    below.set_xlabel("seconds since the workload began")
-    _draw_bands(below, run, 0)
-    if lanes:
-        _draw_bands(above, run, lanes)
-    _draw_numbers(above, run, room=end * (0.035 if wide else 0.09))
+        _draw_lanes(lane := next(rest), run.spans, lanes)
+        _draw_bands(lane, run, lanes)
+    _draw_throughput(throughput := next(rest), run.progress, end)
+    _draw_bands(throughput, run, 0)
+    for latency in rest:
+        _draw_latencies(latency, run.latencies)
+        _draw_bands(latency, run, 0)
+    for panel in panels[:-1]:
+        panel.tick_params(labelbottom=False)
+    panels[-1].set_xlim(0, end)
+    panels[-1].set_xlabel("seconds since the workload began")
+    _draw_numbers(panels[0], run, room=end * (0.035 if wide else 0.09))
     if lanes:
         figure.legend(
             handles=_legend(run.spans), loc="outside lower left", ncols=3 if wide else 2, frameon=False, fontsize=11
@@ -110,11 +113,24 @@ def _draw_lanes(axes: "Axes", spans: Sequence[Span], lanes: int) -> None:
             top = [low + scale * number for low, number in zip(middle, later, strict=True)]
             axes.fill_between(moments, base, middle, step="post", color=plotting.BLUE, lw=0)
             axes.fill_between(moments, middle, top, step="post", color=plotting.ORANGE, lw=0)
+        _draw_bodies(axes, [span for span in own if span.what == "step"], bottom + _LANE[0], scale)
     axes.set_ylim(0, lanes)
     axes.set_yticks([lanes - 0.5 - lane for lane in range(lanes)], [f"worker {lane}" for lane in range(lanes)])
     axes.tick_params(axis="both", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
+
+
+def _draw_bodies(axes: "Axes", steps: Sequence[Span], base: float, scale: float) -> None:
+    """A line as high as the number of bodies that run: where work is owned and nothing runs, it lies on the ground."""
+    changes = sorted(change for span in steps for change in ((span.start, 1), (span.end, -1)))
+    moments, heights, running = [0.0], [base], 0
+    for moment, change in changes:
+        running += change
+        moments.append(moment)
+        heights.append(base + scale * running)
+    if changes:
+        axes.step(moments, heights, where="post", color=plotting.INK, lw=0.6, alpha=0.75)
 
 
 def _draw_state(axes: "Axes", span: Span, bottom: int, turn: int) -> None:
@@ -171,6 +187,15 @@ def _draw_throughput(axes: "Axes", progress: Sequence[float], end: float) -> Non
     axes.locator_params(axis="y", nbins=4, integer=True)
 
 
+def _draw_latencies(axes: "Axes", latencies: Sequence[tuple[float, float]]) -> None:
+    """A dot for each workflow where it ended: finer than any bin, and nothing is averaged away."""
+    seconds = [max(took, 1e-4) for _, took in latencies]
+    axes.plot([end for end, _ in latencies], seconds, "o", color=plotting.BLUE, ms=2.6, alpha=0.7, mew=0)
+    axes.set_title("time from start to end of each workflow", fontweight="normal", color=plotting.MUTED, fontsize=11)
+    axes.grid(visible=False, axis="x")
+    plotting.time_axis_upward(axes, min(seconds) / 1.5, max(seconds) * 1.5)
+
+
 def _draw_bands(axes: "Axes", run: Run, lanes: int) -> None:
     """From effect to healing; in the lanes the victim's is darker (all of them, if the server was the victim)."""
     for fault in fired(run):
@@ -215,6 +240,8 @@ def _legend(spans: Sequence[Span]) -> list[object]:
     handles: list[object] = [Patch(color=plotting.BLUE, label=unit)]
     if any((span.epoch or 1) > 1 for span in spans):
         handles.append(Patch(color=plotting.ORANGE, label="taken over (epoch > 1)"))
+    if {"owns", "step"} <= shown:
+        handles.append(Line2D([], [], color=plotting.INK, lw=1, label="bodies of steps that run"))
     if "lease" in shown:
         handles.append(Line2D([], [], color=plotting.GREEN, lw=2.6, label="lease"))
     if "alive" in shown:

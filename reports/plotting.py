@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # imported when drawn: it costs a second
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK = "#1b1f24"
@@ -141,16 +142,27 @@ def svg(figure: "Figure", name: str, label: str) -> str:
 
 def time_axis(axes: "Axes", low: float, high: float) -> None:
     """A logarithmic axis of durations from `low` to `high` seconds, with round labels ("10 ms", "1 s")."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    _label_durations(axes.xaxis, low, high)
+
+
+def time_axis_upward(axes: "Axes", low: float, high: float) -> None:
+    """The same, upward."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    _label_durations(axes.yaxis, low, high)
+
+
+def _label_durations(axis: "Axis", low: float, high: float) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     steps = [factor * 10.0**power for power in range(-5, 5) for factor in (1, 2, 5)]
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
     decades = [step for step in steps[::3] if low <= step <= high]
     ticks = decades if len(decades) >= 2 else [step for step in steps if low <= step <= high]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(ticks, [_round_duration(tick) for tick in ticks])
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_ticks(ticks, [_round_duration(tick) for tick in ticks])
 
 
 def _round_duration(seconds: float) -> str:

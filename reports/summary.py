@@ -89,6 +89,7 @@ class Totals:
     attempts_without_checkpoint: int
     ambiguous_commits: int
     lost_in_transaction: int
+    acknowledged_lost: int
     stalls: tuple[float, ...]
 
 
@@ -223,5 +224,6 @@ def _totals(runs: Sequence[Run]) -> Totals:
         attempts_without_checkpoint=sum(run.attempts_without_checkpoint for run in runs),
         ambiguous_commits=sum(run.ambiguous_commits for run in runs),
         lost_in_transaction=sum(run.lost_in_transaction for run in runs),
+        acknowledged_lost=sum(run.acknowledged_lost for run in runs),
         stalls=tuple(sorted(stall for run in runs for stall in run.stalls)),
     )

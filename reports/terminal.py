@@ -37,6 +37,9 @@ def show(campaign: Campaign, console: Console, *, report: Path | None = None) ->
         console.print(Text(f"… and {len(summary.broken) - _LISTED} more broken invariants in the report"))
     if not summary.broken and campaign.verdict != "pass":
         _list("why:", campaign.reasons or ("no reason was given",), console)
+    if summary.totals.acknowledged_lost:
+        console.print()
+        console.print(Text(plain(_lost(summary)), style="bold yellow"), soft_wrap=True)
     _list("not covered:", gaps(campaign, summary), console)
     if report is not None:
         console.print()
@@ -64,6 +67,12 @@ def _counted(summary: Summary) -> Text:
         ),
         style="dim",
     )
+
+
+def _lost(summary: Summary) -> str:
+    """A loss that an asynchronous standby is allowed is told too."""
+    lost, runs = summary.totals.acknowledged_lost, sum(run.acknowledged_lost > 0 for run in summary.campaign.runs)
+    return f"lost in failovers: {count(lost, 'acknowledgement')} in {count(runs, 'run')}"
 
 
 def _faults(summary: Summary) -> Table:

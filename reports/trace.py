@@ -5,7 +5,7 @@ can be shown by a viewer, replayed and compared.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -43,13 +43,33 @@ class UnreadableTrace(Exception):
     """A file is not a trace that this version can read; the text says which, and why."""
 
 
-def trace_of(campaign: Campaign, run: Run, entries: tuple[Happening, ...]) -> Trace:
-    """The trace of a run of a campaign."""
+def traces_of(campaign: Campaign, kept: Mapping[int, tuple[Happening, ...]], token: str) -> list[Trace]:
+    """The traces of those runs of a campaign whose entries were `kept`; `token` names one in which the harness failed."""
+    told = [_trace_of(campaign, run, kept[run.seed]) for run in campaign.runs if run.seed in kept]
+    return told + [
+        Trace(
+            scenario=_name(campaign),
+            seed=failure.seed,
+            token=token,
+            hash="",
+            verdict="none",
+            said=(f"the harness failed: {failure.message}",),
+            faults=(),
+            python=campaign.python,
+            postgres=campaign.postgres,
+            entries=kept[failure.seed],
+        )
+        for failure in campaign.failures
+        if failure.seed in kept
+    ]
+
+
+def _trace_of(campaign: Campaign, run: Run, entries: tuple[Happening, ...]) -> Trace:
     assert run.token is not None and run.hash is not None
     planned = [f"{fault.kind} {fault.trigger}" for fault in run.faults]
     broken = [f"{violation.invariant} {violation.title}: {violation.message}" for violation in run.violations]
     return Trace(
-        scenario=campaign.scenario + (f" (canary {campaign.canary})" if campaign.canary else ""),
+        scenario=_name(campaign),
         seed=run.seed,
         token=run.token,
         hash=run.hash,
@@ -60,6 +80,10 @@ def trace_of(campaign: Campaign, run: Run, entries: tuple[Happening, ...]) -> Tr
         postgres=campaign.postgres,
         entries=entries,
     )
+
+
+def _name(campaign: Campaign) -> str:
+    return campaign.scenario + (f" (canary {campaign.canary})" if campaign.canary else "")
 
 
 def load(path: Path) -> Trace:

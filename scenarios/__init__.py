@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duress.scenarios import receiver
+    from duress.scenarios.rare import Rare
     from duress.scenarios.spec import Scenario, World
 
-__all__ = ["Scenario", "World", "receiver"]
+__all__ = ["Rare", "Scenario", "World", "receiver"]
 
 
 def __getattr__(name: str) -> Any:

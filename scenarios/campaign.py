@@ -25,21 +25,23 @@ import msgspec
 from duress.faults import planfile
 from duress.faults.bounds import Place
 from duress.faults.generate import generate
-from duress.faults.plan import Plan
-from duress.faults.worlds import can
-from duress.scenarios import evidencefile, measure, verdict
+from duress.faults.plan import Plan, kind
+from duress.faults.worlds import NETWORK_KINDS, as_possible, can
+from duress.scenarios import evidencefile, measure, rpo, verdict
 from duress.scenarios.build import digest
 from duress.scenarios.conclusion import conclude
-from duress.scenarios.observed import Diverged, Happening, Simulated
+from duress.scenarios.observed import Diverged, Happening, RunFailed, Simulated
 from duress.scenarios.result import Campaign, Divergence, HarnessFailure, Run, Violation
 from duress.scenarios.settings import bounds_of
 from duress.scenarios.shards import Shard
 from duress.scenarios.spans import spans
 from duress.scenarios.spec import Scenario
+from duress.scenarios.story import story
 from duress.scenarios.stream import Stream
 from duress.scenarios.work import Ground, Work, open_ground
 
 RUNS_WITH_SPANS = 3  # of those that pass; the others always have them
+STORIES = 3  # violations of one run that are told at length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,9 @@ async def run_campaign(order: Order, watcher: Watcher, going: Callable[[], bool]
                     again = reproduce(order, seed, token_of(order, seed, ground))
                     divergences.append(msgspec.structs.replace(error.divergence, reproduce=again))
                     continue
-                except Exception:  # noqa: BLE001  # whatever it was, what the other runs found is kept
+                except Exception as error:  # noqa: BLE001  # whatever it was, what the other runs found is kept
+                    if isinstance(error, RunFailed) and order.traced is not None:
+                        order.traced(seed, error.trace)
                     again = f"reproduce with: {reproduce(order, seed, token_of(order, seed, ground))}"
                     failures.append((seed, f"{again}\n{traceback.format_exc()}"))
                     break
@@ -146,7 +150,10 @@ def _head(order: Order, started_at: float, postgres: str) -> Campaign:
         settings=_settings(order),
         verdict="inconclusive",
         invariants=titles(order.scenario.invariants),
-        allowed=tuple(kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world)),
+        rare=order.scenario.sometimes,
+        allowed=tuple(
+            kind for kind in sorted(order.scenario.faults) if can(kind, order.work.world, order.work.network)
+        ),
         not_covered=_not_covered(order),
         wanted=len(order.seeds),
         command=tuple(order.command),
@@ -172,14 +179,21 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     repeat = reproduce(order, seed, token)
     violations = tuple(
         Violation(
-            invariant=finding.invariant, title=finding.title, seed=seed, message=finding.message, reproduce=repeat
+            invariant=finding.invariant,
+            title=finding.title,
+            seed=seed,
+            message=finding.message,
+            reproduce=repeat,
+            story=story(evidence.history, finding.workflow) if number < STORIES else (),
         )
-        for finding in findings
+        for number, finding in enumerate(findings)
     )
     doubts = verdict.doubts_of(observed)
     decided = verdict.of_run(bool(violations), doubts)
+    told_whole = with_spans or decided != "pass"
+    history_file = order.out / f"seed-{seed}.history.jsonl"
     if decided != "pass":
-        evidencefile.save(evidence, order.out / f"seed-{seed}.history.jsonl")
+        evidencefile.save(evidence, history_file)
     else:
         shutil.rmtree(order.work.logs / f"seed-{seed}", ignore_errors=True)  # they are about what went wrong
     ambiguous = measure.ambiguous_commits(evidence)
@@ -195,15 +209,19 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
         ambiguous_commits=ambiguous.commits,
         ambiguous_present=ambiguous.present,
         ambiguous_absent=ambiguous.absent,
+        acknowledged_lost=rpo.lost(evidence).count if evidence.survived else 0,
         stalls=measure.stalls(evidence),
         faults=tuple(
             msgspec.structs.replace(record, recovery=recovery)
             for record, recovery in zip(observed.faults, recoveries(evidence, len(observed.faults)), strict=True)
         ),
         violations=violations,
+        sometimes=measure.sometimes(evidence),
         progress=measure.progress(evidence),
-        spans=spans(evidence) if with_spans or decided != "pass" else (),
+        spans=spans(evidence) if told_whole else (),
+        latencies=measure.latencies(evidence) if told_whole else (),
         plan=plan_file.name,
+        history=history_file.name if decided != "pass" else None,
         reproduce=repeat,
         token=token,
         hash=None if simulated is None else simulated.hash,
@@ -216,7 +234,8 @@ def draw(order: Order, seed: int) -> Plan:
     if not any(order.kinds.values()):
         return Plan()
     bounds = bounds_of(order.work.settings, order.kinds, order.places)
-    return generate(random.Random(f"plan {seed}"), bounds)
+    plan = generate(random.Random(f"plan {seed}"), bounds)
+    return as_possible(plan, order.work.network) if order.work.world == "procs" else plan
 
 
 def token_of(order: Order, seed: int, ground: Ground, simulated: Simulated | None = None) -> str | None:
@@ -265,23 +284,29 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     """What a reader must know to compare two campaigns."""
     chosen = {f"option {name}": value for name, value in sorted(order.work.options.items())}
     weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
-    simulated = {"scheduler": order.work.simulating.scheduler} if order.work.world == "sim" else {}
-    return {**dataclasses.asdict(order.work.settings), **simulated, "jobs": order.jobs, **chosen, **weights}
+    sim = order.work.world == "sim"
+    of_world = {"scheduler": order.work.simulating.scheduler} if sim else {"network": order.work.network}
+    return {**dataclasses.asdict(order.work.settings), **of_world, "jobs": order.jobs, **chosen, **weights}
+
+
+def _kinds_of(order: Order) -> set[str]:
+    """Those that can happen in this campaign."""
+    return set(order.kinds) if order.plan is None else {kind(event.fault) for event in order.plan.events}
 
 
 def _not_covered(order: Order) -> tuple[str, ...]:
     """What a reader might think was tested, and no run of this campaign can test."""
-    missing = [
-        f"{kind}: allowed by the scenario, but it cannot be done in {order.work.world}"
-        for kind in sorted(order.scenario.faults)
-        if not can(kind, order.work.world)
-    ]
+    cannot = [kind for kind in sorted(order.scenario.faults) if not can(kind, order.work.world, order.work.network)]
+    missing = []
+    if cannot:
+        missing.append(f"faults that the scenario allows and {order.work.world} cannot do: {', '.join(cannot)}")
     if order.work.dsn is None:
         missing.append("loss of power: the server runs with fsync off, in memory where possible")
     if order.work.world == "sim":
         missing.append("real processes and sockets: workers, links and time are simulated; PostgreSQL is real")
-        missing.append("networks: nothing was cut or partitioned; delays of 0.2 to 1 ms")
-    else:
+        missing.append("clocks: PostgreSQL's was never wrong")
+    elif "clock-skew" not in _kinds_of(order):
+        missing.append("clocks: all workers share the clock of one machine")
+    if not NETWORK_KINDS & _kinds_of(order):
         missing.append("networks: nothing between the workers and PostgreSQL was delayed, cut or partitioned")
-    missing.append("clocks: all workers share the clock of one machine")
     return tuple(missing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from duress.scenarios import mutation
+from duress.scenarios.mutants import MUTANTS, Mutant
 from duress.scenarios.mutation import Substitution
 
 Place = tuple[str, str | None]  # an engine point, and the step's name that narrows it or None
@@ -179,6 +180,16 @@ PAYMENTS: Final = (
         ),
     ),
     Canary(
+        name="lost-connection-is-failure",
+        doc="a transaction step whose connection is lost has failed, and that is recorded",
+        breaks=("S7",),
+        substitutions=(
+            Substitution("engine/transactions.py", "if lost(culprit, conn):", "if isinstance(culprit, OSError):"),
+        ),
+        faults={"terminate-backend": 2.0, "crash-backend": 1.0},
+        places=(("step.started", "debit"), ("step.ended", "credit")),
+    ),
+    Canary(
         name="fence-open",
         doc="a checkpoint is written whoever holds the workflow now, over another's if there is one",
         breaks=("F1", "S1", "S5"),
@@ -240,6 +251,16 @@ PAYMENTS: Final = (
         places=(("step.committing", "debit"), ("step.committing", "credit")),
     ),
     Canary(
+        name="sleep-over-in-replay",
+        doc="a sleep that a replay finds recorded counts as over",
+        breaks=("T1",),
+        substitutions=(
+            Substitution("engine/sleeping.py", "if due_at <= execution.claimed.claimed_at:", "if recorded.value:"),
+        ),
+        faults={"kill-worker": 1.0},
+        places=(("step.checkpointed", "sleep"),),
+    ),
+    Canary(
         name="two-commits",
         doc="a balance is changed in a commit of its own, beside the one that enters the ledger",
         breaks=("D1",),
@@ -271,6 +292,20 @@ PAYMENTS: Final = (
         ),
         faults={"crash-backend": 1.0, "restart-postgres": 1.0},
     ),
+    Canary(
+        name="asynchronous-commit",
+        doc="sessions commit with synchronous_commit = off, which acknowledges what a crash may lose",
+        breaks=("R1", "W3", "W2", "S5"),
+        substitutions=(
+            Substitution(
+                "engine/link.py",
+                "case when current_setting('synchronous_commit') = 'off' then"
+                " set_config('synchronous_commit', 'on', false) end",
+                "set_config('synchronous_commit', 'off', false)",
+            ),
+        ),
+        faults={"crash-backend": 1.0},
+    ),
 )
 
 BY_SCENARIO: Final = {"payments": PAYMENTS}
@@ -281,12 +316,14 @@ def canaries(scenario: str) -> dict[str, Canary]:
     return {canary.name: canary for canary in BY_SCENARIO.get(scenario, ())}
 
 
-def find(name: str) -> Canary:
-    """The canary of that name, of whatever scenario. Raises UnknownCanary."""
+def find(name: str) -> Canary | Mutant:
+    """The canary or mutant of that name, of whatever scenario. Raises UnknownCanary."""
     known = {canary.name: canary for group in BY_SCENARIO.values() for canary in group}
-    if name not in known:
-        raise UnknownCanary(f"there is no canary {name!r}; there is {', '.join(sorted(known))}")
-    return known[name]
+    if name not in known and name not in MUTANTS:
+        raise UnknownCanary(
+            f"there is no canary {name!r}; there is {', '.join(sorted(known))}, and {len(MUTANTS)} mutants"
+        )
+    return known[name] if name in known else MUTANTS[name]
 
 
 def apply_canary(name: str) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from duress.scenarios import verdict
+from duress.scenarios import rare, verdict
 from duress.scenarios.result import Campaign, Run
 
 
 def conclude(campaign: Campaign, runs: Sequence[Run]) -> Campaign:
     """`campaign`, which says what was ordered and what no run of it can cover, with these runs and what they amount to."""
-    decided, reasons = verdict.of_campaign(runs)
+    never, _ = rare.missed(campaign.rare, runs, campaign.world, campaign.workers)
+    decided, reasons = verdict.of_campaign(runs, never)
     broken = [f"the harness failed at seed {failure.seed}: {failure.message}" for failure in campaign.failures]
     if campaign.divergences:
         twice, seed = len(campaign.divergences) + sum(run.twice for run in runs), campaign.divergences[0].seed
@@ -22,17 +23,24 @@ def conclude(campaign: Campaign, runs: Sequence[Run]) -> Campaign:
         campaign,
         verdict="inconclusive" if (broken or missing) and decided == "pass" else decided,
         reasons=(*broken, *missing, *reasons),
-        not_covered=(*unfired(campaign.allowed, runs), *campaign.not_covered),
+        sometimes=rare.counts(campaign.rare, runs),
+        not_covered=(*gaps(campaign, runs), *campaign.not_covered),
         runs=tuple(runs),
     )
 
 
+def gaps(campaign: Campaign, runs: Sequence[Run]) -> tuple[str, ...]:
+    """What these runs have not shown: kinds of faults, and what did not happen in runs too few to miss it."""
+    _, unjudged = rare.missed(campaign.rare, runs, campaign.world, campaign.workers)
+    few = (f"too few runs to miss what did not happen in them: {'; '.join(unjudged)}",) if unjudged else ()
+    return (*unfired(campaign.allowed, runs), *few)
+
+
 def unfired(allowed: Sequence[str], runs: Sequence[Run]) -> tuple[str, ...]:
-    """The kinds of faults that a reader might think were tested, and were not."""
+    """The kinds of faults that a reader might think were tested, and were not; none if all fired."""
     seen = {record.kind for run in runs for record in run.faults if record.fired}
-    return tuple(
-        f"{kind}: allowed by the scenario, but it did not fire in this campaign" for kind in allowed if kind not in seen
-    )
+    absent = [kind for kind in allowed if kind not in seen]
+    return (f"faults that the scenario allows and that did not fire: {', '.join(absent)}",) if absent else ()
 
 
 def _missing(campaign: Campaign, runs: Sequence[Run]) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ class RunWorld:
 
     def going(self, started: int, wanted: int) -> bool:
         """Whether to start more work."""
+        if self._settings.until == "wanted":
+            return started < wanted and not self.over.is_set()
         struck = self._strikes.used_up if self._settings.until == "healed" else self._strikes.injected
         if started >= wanted and struck:
             self.over.set()

@@ -15,5 +15,6 @@ def save(evidence: Evidence, path: Path) -> None:
         "lease": evidence.lease,
         "clock_offset": evidence.clock_offset,
         "entries": len(evidence.history),
+        "primary_lost_at": evidence.survived.at if evidence.survived else None,
     }
     path.write_bytes(msgspec.json.Encoder().encode_lines([head, *evidence.history]))

@@ -14,7 +14,8 @@ Rows = Sequence[dict[str, Any]]
 ENGINE = "engine."  # begins the names of what is not the scenario's own
 
 WORKFLOWS = """
-    select w.number, w.id, w.name, w.status, w.outcome::text as outcome, greatest(w.epoch, l.epoch) as epoch
+    select w.number, w.id, w.name, w.status, w.outcome::text as outcome, greatest(w.epoch, l.epoch) as epoch,
+           w.owner, extract(epoch from w.finished_at)::double precision as finished_at
     from {schema}.workflow w left join {schema}.live l on l.number = w.number
     order by w.number, l.epoch
 """

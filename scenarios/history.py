@@ -32,6 +32,9 @@ FAULT_HEALED = "fault.healed"  # index, kind, worker
 WORKLOAD_BEGAN = "workload.began"
 CALM_BEGAN = "calm.began"  # the last fault has healed; from here everything must finish
 CALM_ENDED = "calm.ended"  # unfinished (how many acknowledged workflows have no outcome)
+# Entries of code that says something of itself, whoever runs it; each text once in a process, but every broken `always`.
+ALWAYS = "code.always"  # what, holds
+SOMETIMES = "code.sometimes"  # what, holds (True)
 # Entries of the receiver (a process outside the database that plain steps call).
 RECEIVED = "receiver.request"  # key, workflow, step, attempt, epoch, applied (bool: False for a repeated key), purpose
 
@@ -57,6 +60,8 @@ class WorkflowRow:
     status: str  # "open" while unfinished; "succeeded" | "failed" | "cancelled" | "dead"
     outcome: str | None  # JSON text
     epoch: int
+    owner: int | None = None  # incarnation of the worker that wrote the outcome
+    finished_at: float | None = None  # clock_timestamp() within the write
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,27 @@ def progress(evidence: Evidence) -> tuple[float, ...]:
     return tuple(sorted(row.at - evidence.clock_offset for row in evidence.final.checkpoints))
 
 
+def latencies(evidence: Evidence) -> tuple[tuple[float, float], ...]:
+    """(When a workflow ended, seconds since somebody asked for its start), by the end; without those that never ended."""
+    started: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    for entry in evidence.history:
+        if entry.name == observer.STARTING:
+            started.setdefault(entry.facts["workflow"], entry.at)
+        elif entry.name == observer.FINISHED:
+            ended.setdefault(entry.facts["workflow"], entry.at)
+    both = [(end, end - started[workflow]) for workflow, end in ended.items() if workflow in started]
+    return tuple(sorted((round(end, 4), round(seconds, 4)) for end, seconds in both))
+
+
 def stalls(evidence: Evidence) -> tuple[float, ...]:
     """Windows longer than `STALL` in which work waited and no checkpoint became durable: their lengths, in order."""
     reading = Reading(evidence)
     moments = [at for at in progress(evidence) if reading.began < at < reading.end]
     gaps = [gap for gap in pairwise([reading.began, *moments, reading.end]) if gap[1] - gap[0] > STALL]
     return tuple(round(end - start, 4) for start, end in intersect(gaps, runnable(reading)) if end - start > STALL)
+
+
+def sometimes(evidence: Evidence) -> tuple[str, ...]:
+    """What the code said that it came to in this run."""
+    return tuple(sorted({entry.facts["what"] for entry in evidence.history if entry.name == history.SOMETIMES}))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from duress.scenarios.history import Evidence
 from duress.scenarios.result import Divergence, FaultRecord
 
+Exchange = tuple[float, str, int, str, int]  # see duress.simulator.Exchange
 Happening = tuple[int, str, str, str, int]  # see duress.simulator.Entry
 
 
@@ -28,6 +29,10 @@ class Simulated:
     code: str
     twice: bool  # it was run twice, and was the same
     trace: tuple[Happening, ...] = ()
+    exchanges: tuple[
+        Exchange, ...
+    ] = ()  # with the trace: those that began after the workload, in the order of their ends
+    server_log: str = ""  # as PostgreSQL wrote it in this run, if that was wanted
     choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
 
 
@@ -37,3 +42,11 @@ class Diverged(Exception):
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(divergence.message)
         self.divergence = divergence
+
+
+class RunFailed(Exception):
+    """The simulation itself failed, or stands still for ever; the message is its traceback."""
+
+    def __init__(self, text: str, trace: tuple[Happening, ...] = ()) -> None:
+        super().__init__(text)
+        self.trace = trace

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+ENOUGH = 100  # runs; a smaller campaign is never inconclusive for what did not happen in it
 RESULT_VERSION = 1
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -24,6 +25,7 @@ class Violation(Struct, frozen=True, kw_only=True):
     seed: int
     message: str  # one or two sentences: what was seen, on which workflow and step, under which epochs
     reproduce: str  # ONE line to paste
+    story: tuple[str, ...] = ()  # what happened to the workflow, line by line
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
@@ -95,12 +97,20 @@ class Run(Struct, frozen=True, kw_only=True):
     ambiguous_present: int = 0  # of those: it had happened, as the worker found out
     ambiguous_absent: int = 0  # of those: it had not; the rest were their workers' last act
     lost_in_transaction: int = 0  # sessions lost within an open transaction, by PostgreSQL's log
+    acknowledged_lost: int = (
+        0  # starts, checkpoints and outcomes that were acknowledged, and did not survive a failover
+    )
     stalls: tuple[float, ...] = ()  # windows without progress, while work waited, longer than 0.1 s, in seconds
     faults: tuple[FaultRecord, ...] = ()
     violations: tuple[Violation, ...] = ()
     progress: tuple[float, ...] = ()  # when each checkpoint became durable
+    sometimes: tuple[str, ...] = ()  # what its code said had happened, sorted
     spans: tuple[Span, ...] = ()  # only kept for failing runs and for the first few
+    latencies: tuple[
+        tuple[float, float], ...
+    ] = ()  # (when a workflow ended, seconds since its start); kept as the spans
     plan: str | None = None  # path of the plan file, relative to the result
+    history: str | None = None  # of all that was observed, relative to the result; kept unless it passed
     reproduce: str = ""
     token: str | None = None  # names a simulated run, for `duress replay`
     hash: str | None = None  # over all that happened in a simulated run
@@ -112,6 +122,18 @@ class HarnessFailure(Struct, frozen=True, kw_only=True):
 
     seed: int
     message: str  # the last line of the traceback
+
+
+class Rare(Struct, frozen=True, kw_only=True):
+    """`what`, as code says it by `sometimes`. It is missed if so many `runs` in which one of `faults` struck, in one of
+    `worlds` and with so many `workers`, did not come to it. Without `faults`, every run counts.
+    """
+
+    what: str
+    faults: tuple[str, ...] = ()
+    workers: int = 2
+    worlds: tuple[str, ...] = ("sim",)
+    runs: int = ENOUGH
 
 
 class Campaign(Struct, frozen=True, kw_only=True):
@@ -133,6 +155,8 @@ class Campaign(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     invariants: dict[str, str] = {}  # checked in every run, id → title: {"S2": "no-rerun"}; JUnit has a case for each
+    rare: tuple[Rare, ...] = ()  # what is to happen in some run
+    sometimes: dict[str, int] = {}  # what is to happen in some run → in how many it did; 0: never
     allowed: tuple[str, ...] = ()  # kinds of faults that the scenario must withstand
     not_covered: tuple[str, ...] = ()  # what a reader might think was tested and was not
     wanted: int | None = None  # runs that were ordered; more than there are: it was interrupted, or still goes on

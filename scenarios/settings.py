@@ -29,7 +29,8 @@ class Settings:
     last_occurrence: int = 6  # of a point, for one that is to come there
     respawn: float = 0.5  # what a started worker needs at most to have work again, beside its lease
     calm_after_outage: float = 1.0
-    until: Literal["healed", "injected"] = "healed"  # new work is started for as long as a fault is not yet so
+    # New work is started for as long as a fault is not yet so; or only what is wanted, whatever is planned.
+    until: Literal["healed", "injected", "wanted"] = "healed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,12 @@ class Simulating:
     trace: bool = False  # keep everything that happens
     fresh: bool = False  # every run in a new copy of the database, not only the second of two
     server: Mapping[str, str] = field(default_factory=dict)  # further settings of PostgreSQL
+    server_log: bool = False  # keep what PostgreSQL writes to its log during each run
 
 
 USUAL: Mapping[str, Settings] = {
     "procs": Settings(),
+    "docker": Settings(max_time=40.0, calm=30.0, respawn=4.0),  # a container takes its time to come
     # A simulated run is small: many of them find more than few large ones.
     "sim": Settings(
         workers=3,

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from duress.scenarios.conclusion import conclude, unfired
+from duress.scenarios.conclusion import conclude, gaps
 from duress.scenarios.result import Campaign, Run, Violation
 
 # What shards of one campaign agree in. The number of jobs may differ: it is the machine's, as are Python and kernel.
@@ -131,7 +131,7 @@ def _standing(campaigns: Sequence[Campaign]) -> tuple[str, ...]:
     """What no part could cover; what only some part did not is worked out anew from the runs."""
     kept = []
     for campaign in campaigns:
-        own = unfired(campaign.allowed, campaign.runs)
+        own = gaps(campaign, campaign.runs)
         kept += [gap for gap in campaign.not_covered if gap not in own]
     return tuple(dict.fromkeys(kept))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from duress.faults.contention import Contention
+from duress.scenarios.rare import Rare
 from duress.scenarios.receiver import Answer, Request
 
 if TYPE_CHECKING:
@@ -74,4 +75,5 @@ class Scenario:
     simulated: Mapping[str, int] = field(default_factory=dict)  # other defaults, for runs in the simulated world
     tables: Mapping[str, str] = field(default_factory=dict)  # name → query: the scenario's part of the final state
     contention: Contention | None = None  # how a stranger gets in the way of its transactions; needed for such faults
+    sometimes: tuple[Rare, ...] = ()  # what is to happen in some run of a campaign; see `duress.scenarios.rare`
     answer: Callable[[Request], Answer] = approve  # the receiver's decision; must depend on the request alone

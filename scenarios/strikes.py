@@ -91,6 +91,11 @@ class Strikes:
             if self.all[index].injection is None:
                 self.triggers.again(index, event, worker)
 
+    async def at_statement(self, index: int, worker: int) -> None:
+        """A statement of the worker stands still where this event is to strike; returns when it may go on."""
+        if not self._closed:
+            await self._strike(index, self.all[index].event, worker)
+
     async def timed(self) -> None:
         """Pull the triggers that are moments; the workload begins now."""
         async with asyncio.TaskGroup() as events:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from duress.faults.plan import AtPoint, AtTime, Event, Plan
+from duress.faults.plan import AtPoint, AtStatement, AtTime, Event, Plan
 from duress.scenarios.points import Armed
 
 
@@ -11,6 +11,9 @@ class Triggers:
 
     def __init__(self, plan: Plan) -> None:
         self.timed = [(index, event) for index, event in enumerate(plan.events) if isinstance(event.trigger, AtTime)]
+        self.statements = [
+            (index, event) for index, event in enumerate(plan.events) if isinstance(event.trigger, AtStatement)
+        ]
         self._waiting = {index: event for index, event in enumerate(plan.events) if isinstance(event.trigger, AtPoint)}
         self._reached: Counter[tuple[int, int]] = Counter()  # (event, worker) → how often
 

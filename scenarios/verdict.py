@@ -24,8 +24,8 @@ def of_run(violated: bool, doubts: Sequence[str]) -> Verdict:
     return "inconclusive" if doubts else "pass"
 
 
-def of_campaign(runs: Sequence[Run]) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict on all runs, and the reasons unless it is a pass."""
+def of_campaign(runs: Sequence[Run], never: Sequence[str] = ()) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict on all runs, and the reasons unless it is a pass. `never`: what should have happened in some of them."""
     failed = [run for run in runs if run.verdict == "fail"]
     if failed:
         broken = sorted({violation.invariant for run in failed for violation in run.violations})
@@ -39,6 +39,7 @@ def of_campaign(runs: Sequence[Run]) -> tuple[Verdict, tuple[str, ...]]:
     if len(doubtful) > TOLERATED * len(runs):
         share = f"{len(doubtful)} of {len(runs)} runs are inconclusive (more than {TOLERATED:.0%})"
         reasons.append(f"{share}; seed {doubtful[0].seed}: {'; '.join(doubtful[0].reasons)}")
+    reasons += never
     if not runs:
         reasons.append("nothing was run")
     return ("inconclusive", tuple(reasons)) if reasons else ("pass", ())

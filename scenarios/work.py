@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 
 from duress.engine import Engine
 from duress.faults.plan import Plan
-from duress.faults.worlds import World
+from duress.faults.worlds import NetworkName, World
 from duress.scenarios.observed import Observed
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.spec import Scenario
@@ -30,6 +30,7 @@ class Work:
     settings: Settings
     canary: str | None
     dsn: str | None  # a user's own server; None: we start one
+    network: NetworkName = "proxy"  # between real workers and the server
     logs: Path
     simulating: Simulating = field(default_factory=Simulating)  # of the simulated world
     cluster: "Cluster | None" = None  # whose workers simulate; None: cells of this machine
@@ -62,6 +63,11 @@ async def open_ground(work: Work, lane: int) -> AsyncIterator[Ground]:
 
         async with open_sim_ground(work, lane) as simulated:
             yield simulated
+    elif work.world == "docker":
+        from duress.scenarios.docker.ground import open_docker_ground
+
+        async with open_docker_ground(work) as contained:
+            yield contained
     else:
         from duress.scenarios.procs.ground import open_procs_ground
 

@@ -19,7 +19,7 @@ from .process import SimProcess
 from .record import Entry, Record, first_difference
 from .run import DSN, Outcome, Program, Run
 from .scheduler import Candidate, Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
-from .server import Blocked, Cell, HarnessError, Io, Point, SimUnavailable
+from .server import Blocked, Cell, HarnessError, Held, Io, Point, SimUnavailable
 from .session import Session
 from .simulation import (
     SCHEDULERS,
@@ -30,6 +30,7 @@ from .simulation import (
     has_fixed_hash_seed,
     run,
 )
+from .stops import Exchange, Stop
 
 __all__ = [
     "DSN",
@@ -45,9 +46,11 @@ __all__ = [
     "Drop",
     "Entry",
     "Escape",
+    "Exchange",
     "Failure",
     "Fifo",
     "HarnessError",
+    "Held",
     "Io",
     "Network",
     "NetworkSettings",
@@ -67,6 +70,7 @@ __all__ = [
     "SimUnavailable",
     "Simulation",
     "SimulationError",
+    "Stop",
     "Stuck",
     "TokenError",
     "current_run",

@@ -18,8 +18,8 @@ class Catch:
     """One session, once. `at` is a point inside an exchange, the `nth` of its kind; None is between two exchanges, in an open
     transaction.
 
-    With the extended protocol the first start of a statement belongs to Bind, and PostgreSQL forgets a cancel request that
-    comes before Execute: what is to be cancelled is stopped at its second, in a function or trigger.
+    The start of a prepared statement belongs to Bind, and PostgreSQL forgets a cancel request that comes before Execute: such
+    a one can be cancelled at its second start only, in a function or trigger.
     """
 
     def __init__(
@@ -49,6 +49,11 @@ class Catch:
     def caught(self) -> "Session | None":
         """Whom it has caught; at a point inside an exchange that one stands there until `Session.let_go`."""
         return self._session.result() if self._session.done() and not self._session.cancelled() else None
+
+    async def wait(self, within: float | None = None) -> "Session | None":
+        """Whom it catches; None if that is nobody within so many seconds."""
+        await asyncio.wait([self._session], timeout=within)
+        return self.caught
 
     def give_up(self) -> None:
         """Wait no longer; and let go what was caught, if it still stands there."""

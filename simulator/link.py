@@ -79,6 +79,11 @@ class Link:
         self._to_server.send(partial(self._arrived, chunk, question, last=last or cut is not None), len(chunk))
         self._watch_time()
 
+    @property
+    def dead(self) -> bool:
+        """Its process is gone."""
+        return self._dead
+
     def readable(self) -> bool:
         """Whether libpq would find something."""
         return self._end.readable()

@@ -146,7 +146,7 @@ class Outages:
 
     def fail_io(self, number: int, kinds: Io, *, process: str | None = None, times: int | None = None) -> None:
         """Let file operations of all backends (of a process: of its sessions), also of those to come, fail with an error
-        number, until `mend`: each `times` times, or always. A failing sync takes the server down, as a PANIC does.
+        number, until `mend`: each `times` times, or always. One of the log's, or a sync, is a PANIC: the server goes down.
         """
         self._note(f"let {kinds!r} fail with error {number}")
         self._sessions.broken = Broken(number, kinds, process, times)
@@ -168,6 +168,8 @@ class Outages:
     def panicked(self) -> None:
         """A backend has found that it cannot go on safely, and the server goes down with it."""
         self._note("PANIC")
+        if self._sessions.broken is not None and self._sessions.broken.times is not None:
+            self._sessions.broken = None
         self._recover()
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .clock import EPOCH_NS
 from .server import Blocked, Event, Gone, Held, Ready
 from .server_end import ServerEnd
+from .stops import Stop, Where
 from .wire import TERMINATE, Question, is_finished
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Session:
         self._sessions = sessions
         self._backend = end.backend
         self._unsent = bytearray()
+        self._stop: Stop | None = None  # where this exchange is to stand still,
+        self._stands = False  # and whether it does
+        self._withheld = b""  # its reply, meanwhile
         self._queued = False  # it will go on, or a timer of its will fire, when the scheduler lets it
         self._closed = False
         self._finished = True  # the last that it said was that it is ready for a query,
@@ -65,12 +69,14 @@ class Session:
                 self._end_or_finish()
                 return
         self._unsent += chunk
+        if self._stands:
+            return
         if isinstance(self.standing, Ready):
             self._sessions.counts.exchanges += 1
             self._begin(question)
             self._finished = False
             self._arm()
-            self._proceed()
+            self._proceed_unless("before")
         elif self.link is None:
             self._close()
         else:
@@ -105,6 +111,8 @@ class Session:
         if not isinstance(self.standing, Ready):
             self._sessions.counts.orphans += 1
             self.note("has lost its client")
+        elif self._stands:
+            self._unsent.clear()  # a request that had not arrived yet never does
 
     def _close(self) -> None:
         self.end.write(self._unsent)
@@ -124,15 +132,48 @@ class Session:
                 imposed.apply(self)
 
     def _arm(self) -> None:
-        """Perhaps stop this exchange at one of its inner points."""
+        """Perhaps stop this exchange, at one of its inner points or around it."""
+        self._stop = self._sessions.stops.begin(self, self._backend.points)
         for catch in self._sessions.catches:
             if catch.at is not None and catch.fits(self):
                 self._catch = catch
                 self._backend.arm(catch.nth, kinds=catch.at)
                 return
         point = self._sessions.draw_hold()
+        if self._stop is not None:
+            point = self._stop.point
         if point:
             self._backend.arm(point)
+
+    def _proceed_unless(self, where: Where) -> None:
+        if self._stop is None or self._stop.where != where:
+            self._proceed()
+        else:
+            self._stand()
+
+    def _stand(self) -> None:
+        assert self._stop is not None
+        self._stands = True
+        self.note(f"stands still {self._stop.where} its exchange")
+        self._stop.reached(self)
+
+    def go_on(self) -> None:
+        """End a stop: the request is handled, the statement goes on, or the reply leaves; unless its client has died."""
+        if not self._stands or self._stop is None:
+            return
+        self._stands, where, self._stop = False, self._stop.where, None
+        if isinstance(self.standing, Gone):
+            return
+        if where == "inside":
+            self.let_go()
+        elif where == "before":
+            if self.link is not None and not self.link.dead:
+                self._queue(self._proceed)
+            else:
+                self._unsent.clear()
+        elif self._withheld and self.link is not None:
+            self.link.reply(self._withheld)
+        self._withheld = b""
 
     def _proceed(self) -> None:
         """Run for real until it stops. Everything that it says on the way is one reply."""
@@ -146,7 +187,7 @@ class Session:
                 self._close()
             event = self._backend.wait(-1 if self._closed else self.end.fileno(), bool(self._unsent))
             said += self.end.read()
-            if isinstance(event, Gone) and self._backend.sync_failed:
+            if isinstance(event, Gone) and self._backend.panicked:
                 self._sessions.panicked()
                 return
             if not isinstance(event, Ready):
@@ -161,6 +202,8 @@ class Session:
         if said:
             self._finished = is_finished(said)
             self.idle, self._failed = said.endswith(b"I"), said.endswith(b"E")
+        if self._finished and isinstance(event, Ready):
+            said = self._ended(said)
         if said and self.link is not None:
             self.link.reply(said)
         counts = self._sessions.counts
@@ -176,9 +219,7 @@ class Session:
             case Held():
                 counts.holds += 1
                 self.note(f"held at {event.point.name}")
-                caught, self._catch = self._catch, None
-                if caught is None or not caught.take(self):
-                    self._sessions.let_go_later(self)
+                self._held()
             case Gone():
                 self.note("is gone")
                 if self.link is not None:
@@ -189,6 +230,24 @@ class Session:
                         waiter.set_result(None)
         self.look_at_timers()
 
+    def _ended(self, said: bytes) -> bytes:
+        """An exchange has ended; what of the reply may leave now."""
+        self._sessions.stops.end(self, self._backend.points)
+        if self._stop is None or self._stands or self._stop.where != "after":
+            return said
+        self._withheld = said
+        self._stand()
+        return b""
+
+    def _held(self) -> None:
+        caught, self._catch = self._catch, None
+        if caught is not None and caught.take(self):
+            return
+        if self._stop is None or self._stop.where != "inside":
+            self._sessions.let_go_later(self)
+        elif not self._stands:
+            self._stand()
+
     def look_at_timers(self) -> None:
         """When PostgreSQL next wants to be told the time."""
         backend, until = self._backend, None
@@ -197,6 +256,14 @@ class Session:
         timer = None if isinstance(self.standing, Gone) else backend.timer_us
         times = [at for at in (timer, until) if at is not None]
         self._due = _nanoseconds(min(times)) if times else None
+        self._expect()
+
+    def _expect(self) -> None:
+        """Say when it wants to be told the time; while it is queued to act it looks by itself."""
+        if self._due is None or self._queued:
+            self._sessions.timed.pop(self, None)
+        else:
+            self._sessions.timed[self] = self._due
 
     def _be_caught_between(self) -> None:
         """Perhaps somebody waits for a session that is idle in a transaction."""
@@ -247,12 +314,14 @@ class Session:
     def _queue(self, action: Callable[[], None]) -> None:
         if not self._queued:
             self._queued = True
+            self._expect()
             self.events.call_soon(self._act, action)
 
     def _act(self, action: Callable[[], None]) -> None:
         if self._sessions.gate.keeps(self._act, action):
             return
         self._queued = False
+        self._expect()
         if not isinstance(self.standing, Gone):
             action()
 
@@ -274,11 +343,6 @@ class Session:
                 self.events.call_soon(action)
 
     # The clock
-
-    @property
-    def due(self) -> int | None:
-        """The virtual nanosecond of its next timer; None while it is queued to act anyway."""
-        return None if self._queued else self._due
 
     def time_has_come(self) -> None:
         self._queue(self._fire)

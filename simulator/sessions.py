@@ -11,10 +11,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Literal
 
 from .catches import Catch, Imposed
+from .clock import SECOND
 from .outages import Broken, Gate
 from .server import Point
 from .server_end import ServerEnd, connect
 from .session import Session
+from .stops import Stops
 from .waits import blockers_of, describe_sessions
 from .wire import refusal
 
@@ -54,12 +56,14 @@ class Sessions:
     ) -> None:
         self.loop = loop
         self.counts = Counts()
+        self.stops = Stops(lambda: loop.clock.now / SECOND)
         self._cell = cell
         self._keep = reserve is not None
         self._reserve = reserve if reserve is not None else []
         self._holds = holds
         self._control = control
         self._live: list[Session] = []
+        self.timed: dict[Session, int] = {}  # when those want to be told the time that are not to act anyway
         self._attention = cell.attention
         self.gate = Gate()  # closed while the server stands still
         self.away: Literal["", "recovering", "stopped"] = ""
@@ -234,16 +238,15 @@ class Sessions:
         """The earliest timer of any session."""
         if self.gate.closed:
             return None
-        return min((due for session in self._live if (due := session.due) is not None), default=None)
+        return min(self.timed.values(), default=None)
 
     def advance(self, now: int) -> None:
         """Time has moved: what is due is up to the scheduler from here."""
         if self.gate.closed:
             return
-        for session in tuple(self._live):
-            due = session.due
-            if due is not None and due <= now:
-                session.time_has_come()
+        due = [session for session, at in self.timed.items() if at <= now]
+        for session in sorted(due, key=lambda session: session.number):
+            session.time_has_come()
 
     def describe(self) -> list[str]:
         """Every session, for the report of a run that is stuck."""

@@ -108,6 +108,7 @@ class Simulation:
         self._reserve: list[ServerEnd] = []
         self._schema: list[Any] = []
         self._fresh = True  # nothing has run in the database yet
+        self.told: tuple[Entry, ...] = ()  # of the latest run, however it ended, if it was traced
         self._control = Control(self.cell.dsn("postgres"))
         self._filler = Control(self.dsn)
         try:
@@ -260,6 +261,7 @@ class Simulation:
             digest = record.hexdigest()  # what follows is no part of the run
             end = loop.clock.now
             entries = record.entries if trace else ()
+            self.told = record.told if trace else ()
             run.close()
             if run.sessions.all_lost:
                 self._filler.close()
@@ -276,7 +278,7 @@ class Simulation:
             steps=loop.steps,
             counts=run.sessions.counts,
             entries=entries,
-            told=record.told if trace else (),
+            told=self.told,
             recorded=choices.recorded if trace else None,
         )
         return Attempt(choices.token(), entries, digest, outcome, None)

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from duress.faults import containers
+from duress.faults.toxiproxy import NoToxiproxy, find_toxiproxy
 
 REQUIRED = frozenset(filter(None, os.environ.get("DURESS_REQUIRE", "").split(",")))
 
@@ -24,5 +25,14 @@ def why_no_docker() -> str:
     try:
         containers.connect().close()
     except containers.NoDocker as error:
+        return str(error)
+    return ""
+
+
+def why_no_toxiproxy() -> str:
+    """Why there is no Toxiproxy server; empty where there is."""
+    try:
+        find_toxiproxy()
+    except NoToxiproxy as error:
         return str(error)
     return ""

@@ -12,8 +12,9 @@ from duress.engine import observer
 from duress.faults import planfile
 from duress.faults.bounds import USUAL_PLACES, Place
 from duress.faults.plan import KINDS, Plan, PlanError
-from duress.faults.worlds import Network, World, drawable, objection, refuse
+from duress.faults.worlds import NetworkName, World, drawable, objection, refuse
 from duress.scenarios.canaries import Canary, canaries
+from duress.scenarios.mutants import MUTANTS, Mutant
 from duress.scenarios.settings import USUAL, Settings
 from duress.scenarios.shards import Shard
 from duress.scenarios.spec import Scenario
@@ -51,8 +52,27 @@ def chosen_seeds(count: int, one: int | None, drawn_from: str | None, shard: Sha
     return seeds if shard is None else shard.of_seeds(seeds)
 
 
+def chosen_world(asked: World | None, dsn: str | None) -> World:
+    """The world that was asked for. Else simulated, unless that cannot be here, of which a line on stderr tells, or a server
+    of the user's own is to be used, which only real processes can.
+    """
+    if asked is not None:
+        return asked
+    if dsn is not None:
+        return "procs"
+    from duress.simulator.server import SimUnavailable
+    from duress.simulator.server.library import library_path
+
+    try:
+        library_path()
+    except SimUnavailable as error:
+        click.echo(f"{error}\nRunning in real processes instead (--world procs).", err=True)
+        return "procs"
+    return "sim"
+
+
 def chosen_plan(
-    path: Path | None, workers: int, world: World, network: Network = "proxy", *, own_server: bool
+    path: Path | None, workers: int, world: World, network: NetworkName = "proxy", *, own_server: bool
 ) -> Plan | None:
     """The plan in a file; the error names the file, the field, and what would be right."""
     if path is None:
@@ -67,10 +87,10 @@ def chosen_plan(
 
 def chosen_kinds(
     scenario: Scenario,
-    canary: Canary | None,
+    canary: Canary | Mutant | None,
     wanted: str | None,
     world: World,
-    network: Network = "proxy",
+    network: NetworkName = "proxy",
     *,
     own_server: bool,
 ) -> Mapping[str, float]:
@@ -101,7 +121,7 @@ def chosen_kinds(
     return {name: allowed[name] for name in names}
 
 
-def chosen_places(scenario: Scenario, canary: Canary | None) -> Sequence[Place]:
+def chosen_places(scenario: Scenario, canary: Canary | Mutant | None) -> Sequence[Place]:
     """Where faults are aimed at: the usual places and the scenario's, unless the canary says where it shows."""
     if canary is not None and canary.places:
         return canary.places
@@ -128,10 +148,10 @@ def chosen_options(scenario: Scenario, sizes: Sequence[str], world: World) -> Ma
     return options
 
 
-def chosen_canary(reference: str, name: str | None) -> Canary | None:
-    """A canary of the scenario."""
-    if name is None:
-        return None
+def chosen_canary(reference: str, name: str | None) -> Canary | Mutant | None:
+    """A canary of the scenario, or a mutant of the engine, which any scenario may find."""
+    if name is None or name in MUTANTS:
+        return None if name is None else MUTANTS[name]
     known = canaries(reference)
     if name not in known:
         listed = ", ".join(sorted(known)) or "none"

@@ -15,9 +15,10 @@ from duress.cli.orders import order_of, with_plan
 from duress.cli.reproductions import planned
 from duress.cli.running import conduct
 from duress.reports.difference import difference, parting
-from duress.reports.trace import KEY, Trace, UnreadableTrace, load, trace_of
+from duress.reports.trace import KEY, Trace, UnreadableTrace, load, traces_of
 from duress.scenarios.campaign import Order, Outcome
 from duress.scenarios.observed import Happening
+from duress.scenarios.sim import token
 from duress.scenarios.sim.token import Reproduction
 
 
@@ -69,10 +70,10 @@ async def _traced(asked: Sequence[Trace | Reproduction], folder: Path) -> list[T
         entries: list[Happening] = []
         order = order_of(one, folder / str(number), partial(_keep, entries))
         outcomes, code = await conduct([order], _nothing, report=False)
-        if not outcomes or not outcomes[0][1].campaign.runs:
+        found = traces_of(outcomes[0][1].campaign, {one.seed: tuple(entries)}, token.encode(one)) if outcomes else []
+        if not found:
             return code
-        campaign = outcomes[0][1].campaign
-        traces.append(trace_of(campaign, campaign.runs[0], tuple(entries)))
+        traces += found
     return traces
 
 

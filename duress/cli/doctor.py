@@ -9,17 +9,11 @@ import msgspec
 
 from duress.faults import journal
 from duress.faults.machine import Finding, Part
+from duress.faults.needs import lacking
 from duress.faults.plan import KINDS
+from duress.faults.worlds import ABLE
 
 HEADINGS: Mapping[Part, str] = {"world": "worlds", "network": "networks", "fault": "faults", "tool": "tools"}
-# What a kind of fault needs beside a world to happen in.
-NEEDS: Mapping[str, str] = {
-    "failover": "pg_basebackup",
-    "pooler": "pgbouncer",
-    "clock-skew": "libfaketime",
-    "clock-jump": "libfaketime",
-    "disk-full": "mounting",
-}
 
 
 @click.command("doctor")
@@ -76,7 +70,7 @@ def examine() -> list[Finding]:
     by_name = {tool.name: tool for tool in found}
     postgres = next((tool for name, tool in by_name.items() if name.startswith("postgresql") and tool.works), None)
     worlds = _worlds(by_name, postgres)
-    return [*worlds, *_networks(), *_faults(by_name), *found]
+    return [*worlds, *_networks(), *_faults(), *found]
 
 
 def _heal() -> list[str]:
@@ -115,15 +109,28 @@ def _worlds(tools: Mapping[str, Finding], postgres: Finding | None) -> list[Find
 
 
 def _networks() -> list[Finding]:
-    return [Finding("network", "direct", True, "nothing in between")]
+    from duress.faults.toxiproxy import NoToxiproxy, find_toxiproxy
+
+    own = Finding("network", "proxy", True, "duress's own, which reads PostgreSQL's protocol")
+    nothing = Finding("network", "none", True, "nothing in between")
+    try:
+        found = find_toxiproxy()
+    except NoToxiproxy as error:
+        why, _, remedy = str(error).partition("; ")
+        return [own, Finding("network", "toxiproxy", False, why, remedy), nothing]
+    where = str(found.program) if found.address is None else "{}:{}".format(*found.address)
+    return [own, Finding("network", "toxiproxy", True, where), nothing]
 
 
-def _faults(tools: Mapping[str, Finding]) -> list[Finding]:
+def _faults() -> list[Finding]:
     rows = []
     for name in KINDS:
-        need = tools[NEEDS[name]] if name in NEEDS else None
-        if need is None or need.works:
-            rows.append(Finding("fault", name, True, f"by {need.name}" if need else "needs nothing more"))
+        places = [place.replace("+", " with --network ") for place in ABLE[name]]
+        why = lacking(name)
+        if not places:
+            rows.append(Finding("fault", name, False, "in no world yet", "leave it out"))
+        elif why:
+            rows.append(Finding("fault", name, False, why, "leave it out, or install what it needs"))
         else:
-            rows.append(Finding("fault", name, False, f"needs {need.name}: {need.says}", need.remedy))
+            rows.append(Finding("fault", name, True, ", ".join(places)))
     return rows

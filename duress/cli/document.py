@@ -40,6 +40,7 @@ def _campaign(folder: Path, campaign: Campaign) -> dict[str, Any]:
         "run_twice": campaign.run_twice,
         "divergences": campaign.divergences,
         "lost_in_transaction": sum(run.lost_in_transaction for run in campaign.runs),
+        "acknowledged_lost": sum(run.acknowledged_lost for run in campaign.runs),
         "attempts_without_checkpoint": sum(run.attempts_without_checkpoint for run in campaign.runs),
         "bodies_rerun": sum(run.bodies_rerun for run in campaign.runs),
         "ambiguous_commits": sum(run.ambiguous_commits for run in campaign.runs),

@@ -9,6 +9,7 @@ import msgspec
 
 from duress import reports
 from duress.cli import codes, terminal
+from duress.cli.github import tell_github
 from duress.reports.gate import Gate, Limits, LimitsError, NotComparable, judge, read_limits
 from duress.reports.gate.terminal import show_gate
 from duress.scenarios.result import Campaign
@@ -24,9 +25,16 @@ AGAIN = "again"  # the folder of a second attempt, in that of the first
 @click.option(
     "--retry-timing", is_flag=True, help="Where only timing limits are missed, make that second attempt, once."
 )
+@click.option("--github", is_flag=True, help="Annotate the step of GitHub Actions, and write its summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(
-    directory: Path, limits_file: Path, baseline: Path | None, again: Path | None, retry_timing: bool, as_json: bool
+    directory: Path,
+    limits_file: Path,
+    baseline: Path | None,
+    again: Path | None,
+    retry_timing: bool,
+    github: bool,
+    as_json: bool,
 ) -> int:
     """Judge the campaign in DIR by the limits in a file, and by the campaign in --baseline.
 
@@ -38,6 +46,8 @@ def command(
         raise click.UsageError(
             "--again gives the second attempt, so there is nothing to retry; leave out --retry-timing"
         )
+    if github and as_json:
+        raise click.UsageError("--github prints annotations, and --json nothing but a document; use one of them")
     try:
         limits = read_limits(limits_file)
         campaign = reports.load(directory)
@@ -58,6 +68,8 @@ def command(
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     else:
         show_gate(gate, campaign, terminal.results(), report=folder / reports.HTML_FILE)
+    if github:
+        tell_github(campaign, gate)
     return code
 
 

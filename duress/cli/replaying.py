@@ -88,9 +88,10 @@ async def _replay(
     named, compared = iter(chosen), list[Comparison]()
 
     def each(order: Order, outcome: Outcome) -> int:
-        compared.append(compare(next(named), outcome))
+        run = next(named)
+        compared.append(compare(run, outcome))
         if traces is not None:
-            traces.write(outcome.campaign, order.out)
+            traces.write(outcome.campaign, order.out, token.encode(run))
         if not as_json:
             click.echo(f"{compared[-1].said}\n")
             show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE if report else None)
@@ -107,7 +108,7 @@ async def _replay(
 def compare(named: Reproduction, outcome: Outcome) -> Comparison:
     """Whether the run was the one that was named; if not, who can be blamed for it."""
     if not outcome.campaign.runs:
-        return Comparison(None, None, "there is no run to compare: the harness failed")
+        return Comparison(None, None, "there is no run to compare: it did not come to its end")
     [run] = outcome.campaign.runs
     assert run.token is not None and run.hash is not None
     now = token.decode(run.token)

@@ -9,6 +9,7 @@ import click
 from duress import reports
 from duress.cli import codes, terminal
 from duress.cli.folders import new_folder
+from duress.cli.github import tell_github
 from duress.reports.terminal import show
 from duress.scenarios.result import Campaign
 from duress.scenarios.shards import NotOneCampaign, merge
@@ -21,8 +22,10 @@ from duress.scenarios.shards import NotOneCampaign, merge
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the report.  [default: DIR; of several: .duress/TIME-SCENARIO-merged]",
 )
+@click.option("--baseline", type=click.Path(path_type=Path), help="Draw an earlier campaign beside it.")
+@click.option("--github", is_flag=True, help="Annotate the step of GitHub Actions, and write its summary.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of result.json, and nothing else.")
-def command(directories: tuple[Path, ...], out: Path | None, schema: bool) -> int:
+def command(directories: tuple[Path, ...], out: Path | None, baseline: Path | None, github: bool, schema: bool) -> int:
     """Write the report of the campaign in DIR again, and show its verdict. Exits as the campaign did.
 
     One that still runs, or was killed, is shown as far as it went. Several are put together if they are parts of one
@@ -40,12 +43,15 @@ def command(directories: tuple[Path, ...], out: Path | None, schema: bool) -> in
         else:
             folder = new_folder(out, parts[0][1].scenario, "-merged")
             campaign = merge(parts, folder)
+        then = None if baseline is None else reports.load(baseline)
     except (reports.UnreadableResult, NotOneCampaign) as error:
         raise click.UsageError(str(error)) from error
     for source, part in parts:
         _bring_along(source, folder, part)
-    reports.write(campaign, folder)
+    reports.write(campaign, folder, baseline=then)
     show(campaign, terminal.results(), report=folder / reports.HTML_FILE)
+    if github:
+        tell_github(campaign)
     return codes.of_campaign(campaign)
 
 

@@ -20,14 +20,16 @@ from duress.cli.choices import (
     chosen_plan,
     chosen_seeds,
     chosen_settings,
+    chosen_world,
     parse_faults,
     parse_shard,
 )
 from duress.cli.document import document
 from duress.cli.folders import as_name, new_folder
 from duress.cli.interruption import Interruption
+from duress.faults.network import NetworkUnavailable
 from duress.faults.postgres import ServerError
-from duress.faults.worlds import World
+from duress.faults.worlds import NetworkName, World
 from duress.reports.terminal import show
 from duress.scenarios import registry
 from duress.scenarios.campaign import Order, Outcome, run_campaign
@@ -38,7 +40,6 @@ from duress.scenarios.sim.cluster import ClusterUnusable, open_cluster
 from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work
 
-LATER = ("docker",)
 _SHOWN = 3  # divergences; the report has them all
 Conducted = tuple[Order, Outcome]
 
@@ -63,6 +64,7 @@ class Flags:
     shard: Shard | None
     scheduler: str | None
     cluster: str | None
+    network: NetworkName | None
 
 
 @click.command("run")
@@ -70,10 +72,8 @@ class Flags:
 @click.option(
     "--world",
     type=click.Choice(["procs", "sim", "docker"]),
-    default="procs",
     envvar="DURESS_WORLD",
-    show_default=True,
-    help="Where to run: real processes, simulated, containers.",
+    help="Where to run: simulated, in real processes, in containers.  [default: sim, where it can be; procs with --dsn]",
 )
 @click.option(
     "--seeds",
@@ -117,7 +117,9 @@ class Flags:
     show_default=True,
     help="Seconds for the workload and the faults of one run.",
 )
-@click.option("--canary", help="Break the engine or the workload on purpose; see duress list --canaries SCENARIO.")
+@click.option(
+    "--canary", help="Break the engine or the workload on purpose; see duress list --canaries SCENARIO, or --mutants."
+)
 @click.option("--dsn", envvar="DURESS_DSN", help="Use this PostgreSQL server instead of one that duress starts.")
 @click.option(
     "--out",
@@ -127,27 +129,35 @@ class Flags:
 )
 @click.option("--set", "sizes", multiple=True, metavar="NAME=N", help="Set a size of the scenario, like transfers=200.")
 @click.option(
+    "--network",
+    type=click.Choice(["proxy", "toxiproxy", "none"]),
+    envvar="DURESS_NETWORK",
+    help="Between worker processes and PostgreSQL: duress's own proxy, a Toxiproxy server, nothing.  [default: proxy]",
+)
+@click.option(
     "--scheduler",
     type=click.Choice(["fifo", "random", "pct", "pos"]),
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
 @click.option("--cluster", metavar="ADDRESS", help="In sim: let the workers of this Dask scheduler run the seeds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(scenarios: tuple[str, ...], as_json: bool, **flags: object) -> int:
+def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
 
     Exit code: 0 pass, 1 an invariant was violated, 2 usage, 3 the harness failed, 4 inconclusive, 5 nothing selected,
     130 interrupted.
     """
-    chosen = Flags(**flags)  # type: ignore[arg-type]
-    if chosen.world in LATER:
-        raise click.UsageError(f"--world {chosen.world} is not there yet in this version; use --world procs")
-    if chosen.world == "sim" and chosen.dsn is not None:
-        raise click.UsageError("--world sim controls a server of its own, so it takes no --dsn; use --world procs")
+    chosen = Flags(world=chosen_world(world, flags["dsn"]), **flags)  # type: ignore[arg-type]
+    if chosen.world != "procs" and chosen.dsn is not None:
+        raise click.UsageError(
+            f"--world {chosen.world} controls a server of its own, so it takes no --dsn; use --world procs"
+        )
     if chosen.world != "sim" and chosen.scheduler is not None:
         raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
     if chosen.world != "sim" and chosen.cluster is not None:
         raise click.UsageError("--cluster is for --world sim; real processes are measured on one machine at a time")
+    if chosen.world == "sim" and chosen.network is not None:
+        raise click.UsageError("--network is for real processes; --world sim has links of its own")
     seeds = chosen_seeds(chosen.seeds, chosen.seed, chosen.seeds_from, chosen.shard)
     if not seeds:
         part = f" --shard {chosen.shard}" if chosen.shard else ""
@@ -165,10 +175,11 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
     except registry.UnknownScenario as error:
         raise click.UsageError(str(error)) from error
     settings = chosen_settings(flags.world, flags.workers, flags.max_time)
-    plan = chosen_plan(flags.plan, settings.workers, flags.world, own_server=flags.dsn is None)
+    network: NetworkName = flags.network or "proxy"
+    plan = chosen_plan(flags.plan, settings.workers, flags.world, network, own_server=flags.dsn is None)
     out = new_folder(flags.out if flags.out is None or alone else flags.out / as_name(reference), reference)
     canary = chosen_canary(reference, flags.canary)
-    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, own_server=flags.dsn is None)
+    kinds = chosen_kinds(scenario, canary, flags.faults, flags.world, network, own_server=flags.dsn is None)
     work = Work(
         scenario=scenario,
         reference=reference,
@@ -177,6 +188,7 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
         settings=settings,
         canary=flags.canary,
         dsn=flags.dsn,
+        network=network,
         logs=out / "logs",
         simulating=Simulating(scheduler=flags.scheduler or SCHEDULER),
     )
@@ -217,6 +229,8 @@ def _command(reference: str, flags: Flags) -> list[str]:
 def _repeat(flags: Flags) -> list[str]:
     """The words that repeat what differs from the defaults; of a password in the DSN nothing is told."""
     words = [] if flags.max_time == 20.0 else ["--max-time", f"{flags.max_time:g}"]
+    if flags.network is not None:
+        words += ["--network", flags.network]
     if flags.dsn is not None:
         words += ["--dsn", without_password(flags.dsn)]
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
@@ -256,7 +270,7 @@ async def conduct(
                 if report:
                     found.append(await asyncio.to_thread(_write, outcome, order.out))
                 found.append(each(order, outcome))
-    except (ServerError, DatabaseUnusable, ClusterUnusable) as error:
+    except (ServerError, DatabaseUnusable, NetworkUnavailable, ClusterUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from duress.reports.wording import plain
+from duress.scenarios.coverage import Swept
 from duress.scenarios.result import Divergence, Run
 
 
@@ -55,6 +56,11 @@ class Progress:
         if self._live is not None and run.verdict != "pass":
             why = run.violations[0].message if run.violations else "; ".join(run.reasons)
             self._console.print(f"seed {run.seed}: {run.verdict}: {plain(why)}", markup=False, soft_wrap=True)
+
+    def swept(self, one: Swept) -> None:
+        """A run of a sweep has ended."""
+        self._counts["inconclusive" if one.verdict == "unexplained" else one.verdict] += 1
+        self._say(one.targets[0].text)
 
     def _say(self, what: str) -> None:
         if self._live is not None:

@@ -7,9 +7,9 @@ import click
 
 from duress.reports.perfetto import perfetto
 from duress.reports.timeline import timeline
-from duress.reports.trace import trace_of
+from duress.reports.trace import Trace, traces_of
 from duress.scenarios.observed import Happening
-from duress.scenarios.result import Campaign, Run
+from duress.scenarios.result import Campaign, Span
 
 _JSON = ".json"
 
@@ -27,26 +27,23 @@ class Traces:
     def keep(self, seed: int, entries: Sequence[Happening]) -> None:
         self._kept[seed] = tuple(entries)
 
-    def write(self, campaign: Campaign, folder: Path) -> None:
-        """All runs of a campaign that were kept."""
-        for run in campaign.runs:
-            if run.seed in self._kept:
-                self._write(campaign, run, folder)
+    def write(self, campaign: Campaign, folder: Path, token: str) -> None:
+        """All runs of a campaign that were kept; `token` names the one that there may be without an end."""
+        spans = {run.seed: run.spans for run in campaign.runs}
+        for trace in traces_of(campaign, self._kept, token):
+            self._write(trace, spans.get(trace.seed, ()), folder)
+        self._kept.clear()
 
-    def _write(self, campaign: Campaign, run: Run, folder: Path) -> None:
-        trace = trace_of(campaign, run, self._kept.pop(run.seed))
-        files = [folder / f"seed-{run.seed}.trace{suffix}" for suffix in (".txt", _JSON)] if self._to_folder else []
+    def _write(self, trace: Trace, spans: Sequence[Span], folder: Path) -> None:
+        files = [folder / f"seed-{trace.seed}.trace{suffix}" for suffix in (".txt", _JSON)] if self._to_folder else []
         if self._file is not None:
             files.append(self._file)
         elif not files:
             click.echo("\n".join(timeline(trace)) + "\n")
         for file in files:
+            text = "\n".join(timeline(trace)) + "\n"
             try:
-                file.write_bytes(
-                    perfetto(trace, run.spans)
-                    if file.suffix == _JSON
-                    else ("\n".join(timeline(trace)) + "\n").encode("utf-8", "replace")
-                )
+                file.write_bytes(perfetto(trace, spans) if file.suffix == _JSON else text.encode("utf-8", "replace"))
             except OSError as error:
                 raise click.UsageError(f"the trace cannot be written to {file}: {error.strerror}") from error
             click.echo(f"trace: {file}", err=True)

@@ -155,6 +155,7 @@ class Outages:
                 injection.missed(f"worker {injection.worker} has no process that has joined")
                 return
             try:
+                await self._sessions.find(incarnation)  # our own session must be open before the others are taken
                 injection.asked = self._observer.clock()
                 await self._take_all(held)
                 while await self._sessions.terminate(incarnation) is not None:

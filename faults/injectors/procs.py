@@ -7,9 +7,10 @@ happens: when its time is over, when it is healed, when the injector is left, an
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from duress.faults.injectors.injection import Injection
+from duress.faults.injectors.network import NetworkFaults
 from duress.faults.injectors.outages import Outages
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.server import ServerFaults
@@ -20,21 +21,29 @@ from duress.faults.journal import Journal
 from duress.faults.observe import Observer
 from duress.faults.plan import (
     CrashBackend,
+    CutCommit,
     DiskFull,
+    DropConnection,
     Event,
     Failover,
+    Fault,
     KillPostmaster,
     KillWorker,
+    LoseNotify,
+    Partition,
     PausePostgres,
     PauseWorker,
     Plan,
+    RefuseConnections,
     RestartPostgres,
+    SlowLink,
     StopWorker,
     TerminateBackend,
     TooManyConnections,
-    kind,
 )
 from duress.faults.worlds import refuse
+
+Life = Callable[[Injection, Any], Coroutine[None, None, None]]  # with the fault, of the kind that the life is for
 
 
 class ProcsInjector:
@@ -55,8 +64,28 @@ class ProcsInjector:
         self._on_workers = WorkerFaults(target, observer, journal, patience)
         self._sessions = Sessions(target.dsn)
         self._on_server = ServerFaults(target, observer, self._sessions, patience)
+        self._on_network = NetworkFaults(target, observer, patience)
         self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
         self._injections: list[Injection] = []
+        self._lives: dict[type[Fault], Life] = {
+            KillWorker: self._on_workers.kill,
+            PauseWorker: self._on_workers.pause,
+            StopWorker: self._on_workers.stop,
+            DropConnection: self._on_network.drop,
+            RefuseConnections: self._on_network.refuse,
+            Partition: self._on_network.partition,
+            SlowLink: self._on_network.slow,
+            CutCommit: self._on_network.cut_commit,
+            LoseNotify: self._on_network.lose_notify,
+            TerminateBackend: self._on_server.terminate,
+            CrashBackend: self._on_server.crash,
+            RestartPostgres: self._on_server.restart,
+            PausePostgres: self._outages.pause,
+            KillPostmaster: self._outages.kill_postmaster,
+            Failover: self._outages.fail_over,
+            DiskFull: self._outages.fill_disk,
+            TooManyConnections: self._outages.take_connections,
+        }
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,12 +103,18 @@ class ProcsInjector:
         """Inject `event` into worker `worker` (its number; the caller has resolved "any worker").
 
         Returns when the victim may go on: the effect has been seen, or it has not fired (`reason` says why). Only
-        stop-worker returns earlier, when the signal has been sent: it takes effect when the worker has ended, for which
-        a worker held at a point has to go on; await `done()`. Healing goes on in the background; `done()` waits for it.
+        stop-worker and cut-commit return earlier, since what they wait for (the worker's end, its next COMMIT) cannot come
+        while it is held at a point; await `done()`. Healing goes on in the background; `done()` waits for it.
         Time triggers wait a while for their victim, if it is away or the server does not answer. Raises PlanError for a
         fault that the target does not allow.
         """
-        refuse(Plan(events=(event,)), "procs", own_server=self._target.server is not None)
+        network = self._target.network
+        refuse(
+            Plan(events=(event,)),
+            "procs",
+            "none" if network is None else network.name,
+            own_server=self._target.server is not None,
+        )
         injection = Injection(event, worker)
         self._injections.append(injection)
         injection.begin(self._life(injection))
@@ -92,28 +127,5 @@ class ProcsInjector:
             await injection.done()
 
     def _life(self, injection: Injection) -> Coroutine[None, None, None]:
-        match injection.event.fault:
-            case KillWorker() as fault:
-                return self._on_workers.kill(injection, fault)
-            case PauseWorker() as fault:
-                return self._on_workers.pause(injection, fault)
-            case StopWorker() as fault:
-                return self._on_workers.stop(injection, fault)
-            case TerminateBackend():
-                return self._on_server.terminate(injection)
-            case CrashBackend():
-                return self._on_server.crash(injection)
-            case RestartPostgres() as fault:
-                return self._on_server.restart(injection, fault)
-            case PausePostgres() as fault:
-                return self._outages.pause(injection, fault)
-            case KillPostmaster() as fault:
-                return self._outages.kill_postmaster(injection, fault)
-            case Failover() as fault:
-                return self._outages.fail_over(injection, fault)
-            case DiskFull() as fault:
-                return self._outages.fill_disk(injection, fault)
-            case TooManyConnections() as fault:
-                return self._outages.take_connections(injection, fault)
-            case fault:
-                raise AssertionError(f"{kind(fault)} was let through, and nobody here does it")
+        fault = injection.event.fault
+        return self._lives[type(fault)](injection, fault)

@@ -12,7 +12,7 @@ from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.sessions import Session, Sessions
 from duress.faults.injectors.target import Target
 from duress.faults.observe import LogWatch, Observer, ProcessWatch, Sighting
-from duress.faults.plan import AtPoint, RestartPostgres
+from duress.faults.plan import AtPoint, CrashBackend, RestartPostgres, TerminateBackend
 
 POLL = 0.002  # seconds between two looks for a session; a transaction may be open for a few milliseconds only
 
@@ -27,7 +27,7 @@ class ServerFaults:
         self._patience = patience
         self.outage = asyncio.Lock()  # one at a time: a restart in the middle of crash recovery is another fault
 
-    async def terminate(self, injection: Injection) -> None:
+    async def terminate(self, injection: Injection, fault: TerminateBackend) -> None:
         """pg_terminate_backend; nothing to undo, the worker has to open another session."""
         while True:
             told = await self._tell(injection)
@@ -77,12 +77,12 @@ class ServerFaults:
                 return None
             await asyncio.sleep(POLL if in_transaction_only else 10 * POLL)
 
-    async def crash(self, injection: Injection) -> None:
+    async def crash(self, injection: Injection, fault: CrashBackend) -> None:
         """SIGKILL to one backend: the postmaster ends all sessions and the server goes through crash recovery."""
         async with self.outage:
             while True:
+                log = self._observer.log()  # before we look: what we find may be ending already
                 pid = await self._backend(injection)
-                log = self._observer.log()
                 if pid is None or log is None:
                     injection.missed("no worker has a session")
                     return

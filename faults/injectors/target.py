@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from duress.faults.contention import Contention
+    from duress.faults.network import Network
     from duress.faults.postgres import Server
     from duress.faults.postgres.pair import Pair
 
@@ -49,6 +50,15 @@ class Target(Protocol):
 
     async def primary_lost(self) -> None:
         """Called in a failover, when the primary is lost for good and the standby has not been promoted yet."""
+        ...
+
+    @property
+    def network(self) -> "Network | None":
+        """What stands between the workers and the server; None: nothing that could come in between."""
+        ...
+
+    def link(self, worker: int) -> str:
+        """The DSN by which the worker reaches the database, through the network if there is one."""
         ...
 
     def process(self, worker: int) -> WorkerProcess | None:

@@ -43,7 +43,7 @@ from .catalogue import (
     TooManyConnections,
     kind_of,
 )
-from .events import PLAN_VERSION, AnyTrigger, AtPoint, AtTime, Event, Plan, PlanError, Trigger, kind
+from .events import PLAN_VERSION, AnyTrigger, AtPoint, AtStatement, AtTime, Event, Plan, PlanError, Trigger, kind
 from .sentences import describe, describe_trigger
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "AnyFault",
     "AnyTrigger",
     "AtPoint",
+    "AtStatement",
     "AtTime",
     "CancelStatement",
     "ClockJump",

@@ -1,5 +1,7 @@
 """Events and plans: which fault, when, and to whom. A plan is data; it means the same in every world."""
 
+from typing import Literal
+
 import msgspec
 
 from .catalogue import AnyFault, Fault, kind_of
@@ -29,7 +31,19 @@ class AtPoint(Trigger, frozen=True, kw_only=True, tag="point"):
     step: str | None = None
 
 
-AnyTrigger = AtTime | AtPoint
+class AtStatement(Trigger, frozen=True, kw_only=True, tag="statement"):
+    """The `number`-th exchange (from 1) of the target worker with the server, over all its lives: before the server has it,
+    at the `point`-th point (from 1) inside it, or when it is done and the reply has not left. In simulated worlds only.
+
+    Faults of a session or a connection strike the one of the exchange, which goes on when the fault has taken effect.
+    """
+
+    number: int
+    where: Literal["before", "inside", "after"] = "before"
+    point: int = 0
+
+
+AnyTrigger = AtTime | AtPoint | AtStatement
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
 """Events as sentences, for reports and errors."""
 
-from .events import AtPoint, AtTime, Event
+from .events import AtPoint, AtStatement, AtTime, Event
 
 
 def describe(event: Event) -> str:
@@ -17,11 +17,15 @@ def describe_trigger(event: Event) -> str:
         case AtPoint(point=point, occurrence=occurrence, step=step):
             of_step = f" of {step}" if step else ""
             return f"at its {_ordinal(occurrence)} {point}{of_step}"
+        case AtStatement(number=number, where="inside", point=inner):
+            return f"at the {_ordinal(inner)} point inside its {_ordinal(number)} statement"
+        case AtStatement(number=number, where=where):
+            return f"{where} its {_ordinal(number)} statement"
 
 
 def _deed(verb: str, event: Event) -> str:
     """`its` refers to the worker, so a fault of the server has to name it beside the trigger."""
-    point = isinstance(event.trigger, AtPoint)
+    point = isinstance(event.trigger, AtPoint | AtStatement)
     anyone = "the first worker" if point else "the busiest worker"
     who = anyone if event.worker is None else f"worker {event.worker}"
     if "{}" in verb:

@@ -11,7 +11,7 @@ from duress.faults.postgres.account import Account
 from duress.faults.postgres.errors import NoPlace
 from duress.faults.postgres.guardian import unmount
 
-SIZE: Final = 320 * 2**20  # bytes
+SIZE: Final = 192 * 2**20  # bytes
 BALLAST: Final = "ballast"
 BLOCK: Final = 1 << 16
 

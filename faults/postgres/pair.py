@@ -79,8 +79,12 @@ class Pair:
             raise
         return pair
 
-    def dsn(self, database: str = "postgres") -> str:
+    def dsn(self, database: str = "postgres", *, tcp: bool = False) -> str:
         """One DSN for both: libpq goes to whichever takes writes (target_session_attrs), so nobody has to be told."""
+        if tcp:  # the standby is a copy, with the same password
+            alone = self.first.dsn(database, tcp=True)
+            both = f"@127.0.0.1:{self.first.port},127.0.0.1:{self.standby.port}/"
+            return alone.replace(f"@127.0.0.1:{self.first.port}/", both) + "?target_session_attrs=read-write"
         hosts = ",".join(quote(str(server.socket_directory), "") for server in (self.first, self.standby))
         ports = f"{self.first.port},{self.standby.port}"
         return (

@@ -55,7 +55,7 @@ def _safety(summary: Summary) -> Iterator[Finding]:
             sort="safety",
             state="violated",
             wanted=f"{broken.invariant} {broken.title} holds in every run",
-            seen=f"violated in {broken.seeds} of {len(campaign.runs)} runs; seed {first.seed}: {first.message}",
+            seen=f"violated in {broken.seeds} of {len(campaign.runs)} runs, first with seed {first.seed}",
             advice=first.reproduce,
         )
     if not summary.broken:

@@ -17,6 +17,7 @@ from duress.reports.summary import Sample, Summary
 from duress.reports.wording import duration, duration_range, percent, plain
 
 ALPHA = 0.05  # for all comparisons of one gate together
+_SAME = 0.005  # a relative change that is not worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ def _compared(pair: _Pair, p: float, wanted: Baseline) -> Finding:
 def _change(old: float, new: float) -> str:
     if not (math.isfinite(old) and math.isfinite(new)) or old <= 0:
         return ""
-    return f", {plain(percent(abs(new / old - 1)))} {'slower' if new >= old else 'faster'}"
+    if abs(new / old - 1) < _SAME:
+        return ", the same"
+    return f", {plain(percent(abs(new / old - 1)))} {'slower' if new > old else 'faster'}"
 
 
 def _told(sample: Sample) -> str:

@@ -7,12 +7,17 @@ receiver. They know no world: the same evidence is judged the same way wherever 
 from collections.abc import Iterable
 from typing import Final
 
+from duress.scenarios import rpo
 from duress.scenarios.history import Evidence
+from duress.scenarios.invariants.always import ALWAYS
 from duress.scenarios.invariants.conservation import CONSERVED
+from duress.scenarios.invariants.failures import OWN_FAILURE
 from duress.scenarios.invariants.fencing import FENCED, NO_HOSTAGE, ONE_OWNER
 from duress.scenarios.invariants.invariant import Finding, Invariant, MissingTable
 from duress.scenarios.invariants.liveness import PROGRESS
+from duress.scenarios.invariants.recovery_point import RECOVERY_POINT
 from duress.scenarios.invariants.steps import CHECKPOINT_ONCE, EFFECT_ONCE, NO_RERUN, ORDERED, SAME_KEY, SAME_PATH
+from duress.scenarios.invariants.timers import NOT_EARLY
 from duress.scenarios.invariants.workflows import NONE_LOST, ONE_OUTCOME, START_ONCE
 from duress.scenarios.reading import Reading
 
@@ -21,9 +26,13 @@ __all__ = ["INVARIANTS", "MOST_FINDINGS", "Finding", "Invariant", "MissingTable"
 ALL: Final = (
     *(START_ONCE, ONE_OUTCOME, NONE_LOST),
     *(CHECKPOINT_ONCE, NO_RERUN, EFFECT_ONCE, SAME_KEY, ORDERED, SAME_PATH),
+    OWN_FAILURE,
     *(FENCED, ONE_OWNER, NO_HOSTAGE),
+    NOT_EARLY,
     CONSERVED,
     PROGRESS,
+    RECOVERY_POINT,
+    ALWAYS,
 )
 INVARIANTS: Final = {invariant.id: invariant for invariant in ALL}
 MOST_FINDINGS: Final = 20  # of one invariant in one run; a thousand would say no more
@@ -34,14 +43,15 @@ class UnknownInvariant(LookupError):
 
 
 def judge(evidence: Evidence, ids: Iterable[str]) -> list[Finding]:
-    """All findings of these invariants, in their order. Raises UnknownInvariant and MissingTable."""
-    chosen = [_known(id_) for id_ in ids]
+    """All findings of these invariants and of A1, in their order. Raises UnknownInvariant and MissingTable."""
+    chosen = [*(_known(id_) for id_ in ids if id_ != ALWAYS.id), ALWAYS]
     reading = Reading(evidence)
+    forgiven = Reading(rpo.forgiven(evidence)) if rpo.excused(evidence) else reading
     # Entries name a workflow by its id. Where two carry one id, what is said of one would be held against the other.
     ambiguous = {id_ for id_, rows in reading.workflows.items() if len(rows) > 1}
     findings: list[Finding] = []
     for invariant in chosen:
-        found = invariant.find(reading)
+        found = invariant.find(reading if invariant is RECOVERY_POINT else forgiven)
         kept = [finding for finding in found if invariant is START_ONCE or finding.workflow not in ambiguous]
         findings += kept[:MOST_FINDINGS]
     return findings

@@ -50,6 +50,7 @@ def fenced(reading: Reading) -> Iterator[Sighting]:
             yield Sighting(
                 row.workflow, f"{what} by incarnation {row.owner}, {later(row.at - died)} after it was declared dead."
             )
+    yield from _finished_by_the_dead(reading, deaths)
     for held in reading.all_holdings():
         if (died := deaths.get(held.incarnation, math.inf)) < held.claimed_at:
             yield Sighting(
@@ -67,6 +68,19 @@ def _deaths(reading: Reading) -> dict[int, float]:
         if entry.name == observer.TOOK_OVER:
             deaths.setdefault(entry.facts["victim"], entry.facts["at"])
     return deaths
+
+
+def _finished_by_the_dead(reading: Reading, deaths: dict[int, float]) -> Iterator[Sighting]:
+    for id_, rows in reading.workflows.items():
+        for row in rows:
+            if row.owner is None or row.finished_at is None or row.status not in ("succeeded", "failed"):
+                continue  # whoever cancels or buries a workflow names the owner that it had
+            if (died := deaths.get(row.owner, math.inf)) < row.finished_at:
+                yield Sighting(
+                    id_,
+                    f"The outcome of {id_} was written under epoch {row.epoch} by incarnation {row.owner},"
+                    f" {later(row.finished_at - died)} after it was declared dead.",
+                )
 
 
 def _finished_under_the_newest(reading: Reading) -> Iterator[Sighting]:

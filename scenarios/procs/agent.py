@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import time
+from collections.abc import Mapping
 
 import msgspec
 
+from duress.faults.deathbed import PARENT_GONE
 from duress.scenarios.points import Armed, Reported
-from duress.scenarios.procs.deathbed import PARENT_GONE
 from duress.scenarios.procs.wire import LINE_LIMIT, Go, Orders
 
 
@@ -24,6 +26,7 @@ class Agent:
         connection.setblocking(True)
         self._socket = connection
         self._unread = b""
+        self._lines = threading.Lock()  # no two threads within one line
         self._encode = msgspec.json.Encoder().encode
         self._decode_go = msgspec.json.Decoder(Go).decode
         self._armed: tuple[Armed, ...] = ()
@@ -37,9 +40,13 @@ class Agent:
     def point(self, name: str, facts: dict[str, str | int | float | bool | None]) -> None:
         """Report a point; at an armed one, return only after the harness has answered."""
         held = any(armed.matches(name, facts.get("name")) for armed in self._armed)
-        self._send(self._encode(Reported(at=time.monotonic(), name=name, facts=facts, held=held)) + b"\n")
+        self._report(Reported(at=time.monotonic(), name=name, facts=facts, held=held))
         if held:
             self._armed = self._decode_go(self._line()).armed
+
+    def said(self, name: str, facts: Mapping[str, str | bool]) -> None:
+        """Report what code says of itself, in whichever thread it runs."""
+        self._report(Reported(at=time.monotonic(), name=name, facts=dict(facts)))
 
     def leave_with_harness(self, loop: asyncio.AbstractEventLoop) -> None:
         """End this process when the harness hangs up, also while there is nothing to report."""
@@ -55,9 +62,10 @@ class Agent:
         if gone:
             _leave()
 
-    def _send(self, line: bytes) -> None:
+    def _report(self, report: Reported) -> None:
         try:
-            self._socket.sendall(line)
+            with self._lines:
+                self._socket.sendall(self._encode(report) + b"\n")
         except OSError:
             _leave()
 

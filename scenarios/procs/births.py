@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 from duress.scenarios.registry import search_path
@@ -20,13 +22,15 @@ class NurseryLost(Exception):
 
 
 class Process(Protocol):
-    """A process that somebody reaps; asyncio.subprocess.Process is one too."""
+    """A process that somebody reaps."""
 
     @property
     def pid(self) -> int: ...
     @property
     def returncode(self) -> int | None: ...
     async def wait(self) -> int: ...
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and to all that it has started; it may be gone."""
 
 
 class Worker:
@@ -41,6 +45,10 @@ class Worker:
         await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     def end(self, code: int) -> None:
         self.returncode = code
@@ -74,6 +82,16 @@ class Nursery:
             else:
                 self._living[pid] = worker
             return worker
+
+    async def worker(self, number: int, log: Path) -> tuple[Process, socket.socket]:
+        """A new worker that writes to `log`, and our end of its connection. Raises NurseryLost."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, log.open("wb") as output:
+                return await self.spawn(theirs.fileno(), output.fileno()), ours
+        except BaseException:
+            ours.close()
+            raise
 
     async def listen(self) -> None:
         """Hear the nursery until it ends; with it ended all workers."""

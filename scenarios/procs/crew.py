@@ -5,7 +5,6 @@ Each worker leads its own process group, so that a signal reaches all of it and 
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -46,17 +45,17 @@ class Incarnation:
         self.process = process
 
     def signal(self, *signals: signal.Signals) -> None:
-        """Send signals to the whole group; a process that was reaped gets none (its number may be another's)."""
+        """Send signals to all of it; a process that was reaped gets none (its number may be another's)."""
         for number in signals:
             if self.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, number)
+                self.process.signal(number)
 
 
 class Crew:
     """All workers of a run, by number.
 
-    `spawn` starts a process that leads its own process group, given its socket and its output; `held` is awaited while
+    `spawn` starts a process, given the worker's number and a file for its output, and gives it with our end of the
+    connection to the agent in it; `held` is awaited while
     a worker stands still at an armed point.
     """
 
@@ -67,7 +66,7 @@ class Crew:
         held: Callable[[int, Reported], Awaitable[None]],
         recorder: Recorder,
         logs: Path,
-        spawn: Callable[[int, int], Awaitable[Process]],
+        spawn: Callable[[int, Path], Awaitable[tuple[Process, socket.socket]]],
     ) -> None:
         self._orders = orders
         self._armed_for = armed_for
@@ -81,10 +80,15 @@ class Crew:
         self.unplanned: list[str] = []  # workers that ended though nobody ended them
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the harness's own failure
 
+    def now(self, worker: int) -> Incarnation | None:
+        """What is worker `worker` now, if it has not ended."""
+        one = self._now.get(worker)
+        return None if one is None or one.gone.is_set() else one
+
     def process(self, worker: int) -> WorkerProcess | None:
         """The process that is worker `worker` now, or None."""
-        one = self._now.get(worker)
-        if one is None or one.gone.is_set():
+        one = self.now(worker)
+        if one is None:
             return None
         return WorkerProcess(number=worker, pid=one.pid, pgid=one.pid, incarnation=one.incarnation)
 
@@ -149,10 +153,8 @@ class Crew:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _spawn(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
         log = self._logs / f"worker-{number}.{sum(one.number == number for one in self._all)}.log"
-        with theirs, log.open("wb") as output:
-            process = await self._spawn_process(theirs.fileno(), output.fileno())
+        process, ours = await self._spawn_process(number, log)
         one = Incarnation(number, process, log)
         self._now[number] = one
         self._all.append(one)

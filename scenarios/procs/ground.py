@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from duress.faults.network import Network
 from duress.faults.plan import Plan
 from duress.faults.postgres import read_log
+from duress.faults.worlds import NetworkName
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs import world
 from duress.scenarios.procs.births import Nursery, open_nursery
@@ -35,6 +37,7 @@ class ProcsGround:
         template: str,
         nursery: Nursery,
         servers: Servers | None,
+        network: Network | None,
         postgres: str,
     ) -> None:
         self.postgres = postgres
@@ -50,6 +53,7 @@ class ProcsGround:
             databases=databases,
             template=template,
             servers=servers,
+            network=network,
             logs=work.logs,
         )
 
@@ -57,7 +61,7 @@ class ProcsGround:
         """One run."""
         if not needs_own(plan):
             return await world.observe(self._shared, seed, plan)
-        async with open_servers(plan) as servers:
+        async with open_servers(plan, self._work.settings.workers) as servers:
             databases = Databases.on(servers.dsn)
             async with databases.template(partial(build, self._work)) as template:
                 shared = replace(self._shared, databases=databases, template=template, servers=servers)
@@ -73,9 +77,7 @@ class ProcsGround:
         """
         if self._servers is None:
             return {}
-        lost = Counter(database for database, _ in await asyncio.to_thread(lost_sessions, self._servers.first.log_path))
-        prefix = self._databases.prefix + "_seed_"
-        shared = {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
+        shared = await asyncio.to_thread(lost_by_seed, self._servers.first.log_path, self._databases.prefix)
         return {**shared, **self._lost}
 
 
@@ -88,12 +90,43 @@ async def build(work: Work, dsn: str) -> None:
 async def open_procs_ground(work: Work) -> AsyncIterator[ProcsGround]:
     """Start a server, or go to the user's; raises ServerError or DatabaseUnusable."""
     async with contextlib.AsyncExitStack() as stack:
-        servers = None if work.dsn is not None else await stack.enter_async_context(open_servers(Plan()))
+        servers = (
+            None
+            if work.dsn is not None
+            else await stack.enter_async_context(open_servers(Plan(), work.settings.workers))
+        )
         databases = Databases.on(servers.dsn if servers else str(work.dsn))
         postgres = await databases.check()
         template = await stack.enter_async_context(databases.template(partial(build, work)))
         nursery = await stack.enter_async_context(open_nursery(work.reference, work.canary))
-        yield ProcsGround(work, databases, template, nursery, servers, postgres)
+        network = await stack.enter_async_context(open_network(work.network))
+        if network is not None and servers is None:
+            network.check(str(work.dsn))
+        yield ProcsGround(work, databases, template, nursery, servers, network, postgres)
+
+
+@contextlib.asynccontextmanager
+async def open_network(name: NetworkName) -> AsyncIterator[Network | None]:
+    """What stands between workers and server."""
+    if name == "none":
+        yield None
+    elif name == "proxy":
+        from duress.faults.proxy import open_proxy
+
+        async with open_proxy() as proxy:
+            yield proxy
+    else:
+        from duress.faults.toxiproxy import open_toxiproxy
+
+        async with open_toxiproxy() as toxiproxy:
+            yield toxiproxy
+
+
+def lost_by_seed(log: Path, databases: str) -> dict[int, int]:
+    """Seed → sessions that a server's log shows as lost within an open transaction, of runs in databases of this prefix."""
+    lost = Counter(database for database, _ in lost_sessions(log))
+    prefix = databases + "_seed_"
+    return {int(name.removeprefix(prefix)): count for name, count in lost.items() if name.startswith(prefix)}
 
 
 def lost_sessions(log: Path) -> set[tuple[str, int]]:

@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import Any
 
-from duress.scenarios.procs.deathbed import die_with
+from duress.faults.deathbed import die_with
 
 
 def main(arguments: list[str]) -> None:

@@ -50,6 +50,7 @@ class ReceiverServer:
         *,
         soonest: float = 0.002,
         latest: float = 0.030,
+        address: str | None = None,
     ) -> None:
         self._decide = decide
         self._record = record
@@ -57,7 +58,7 @@ class ReceiverServer:
         self._delay = soonest, latest
         self._answers: dict[str, Answer] = {}
         self._server: asyncio.Server | None = None
-        self.address = f"\0duress-receiver-{secrets.token_hex(8)}"
+        self.address = address or f"\0duress-receiver-{secrets.token_hex(8)}"
 
     async def __aenter__(self) -> "ReceiverServer":
         self._server = await asyncio.start_unix_server(self._serve, self.address, limit=REQUEST_LIMIT)

@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from duress.faults.plan import DiskFull, Failover, Plan
+from duress.faults.plan import DiskFull, Failover, Plan, TooManyConnections
 from duress.faults.postgres import Server
 from duress.faults.postgres.pair import Mode, Pair
 
 # Seconds that the replication link takes. What an asynchronous standby lacks is what was under way then.
 LATENCY: Final[Mapping[Mode, float]] = {"sync": 0.0, "async": 0.05}
-SMALL_DISK: Final = {"max_wal_size": "64MB"}
+SMALL_DISK: Final = {"max_wal_size": "32MB", "min_wal_size": "16MB"}
+# Connections, where strangers are to take all that are free: so many for the harness, and for each worker.
+FEW: Final = (24, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,24 @@ class Servers:
         """A database of whichever takes writes."""
         return self.first.dsn() if self.pair is None else self.pair.dsn()
 
+    def over_tcp(self, database: str) -> str:
+        """A database, without unix sockets."""
+        return self.first.dsn(database, tcp=True) if self.pair is None else self.pair.dsn(database, tcp=True)
+
 
 def needs_own(plan: Plan) -> bool:
     """Whether the plan's faults need what the lane's server has not."""
-    return any(isinstance(event.fault, DiskFull | Failover) for event in plan.events)
+    return any(isinstance(event.fault, DiskFull | Failover | TooManyConnections) for event in plan.events)
 
 
 @contextlib.asynccontextmanager
-async def open_servers(plan: Plan) -> AsyncIterator[Servers]:
-    """Servers for this plan, which end with the block. Raises ServerError."""
+async def open_servers(plan: Plan, workers: int) -> AsyncIterator[Servers]:
+    """Servers for this plan, and so many workers, which end with the block. Raises ServerError."""
     modes = [event.fault.mode for event in plan.events if isinstance(event.fault, Failover)]
     small = any(isinstance(event.fault, DiskFull) for event in plan.events)
-    settings = SMALL_DISK if small else {}
+    settings = dict(SMALL_DISK) if small else {}
+    if any(isinstance(event.fault, TooManyConnections) for event in plan.events):
+        settings["max_connections"] = str(FEW[0] + FEW[1] * workers)
     if modes:
         pair = await asyncio.to_thread(
             Pair.start, modes[0], latency=LATENCY[modes[0]], settings=settings, small_disk=small

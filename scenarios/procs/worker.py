@@ -4,7 +4,9 @@ import asyncio
 import logging
 import socket
 
+from duress.engine.assertions import listening
 from duress.scenarios import receiver
+from duress.scenarios.asserted import Once
 from duress.scenarios.procs.agent import Agent
 from duress.scenarios.procs.receiver import SocketReceiver
 from duress.scenarios.procs.wire import Orders
@@ -22,4 +24,5 @@ def main(descriptor: int) -> None:
 async def _serve(orders: Orders, agent: Agent) -> None:
     agent.leave_with_harness(asyncio.get_running_loop())
     receiver.install(SocketReceiver(orders.receiver))
-    await serve(orders.dsn, orders.name, orders.settings, agent)
+    with listening(Once(agent.said)):
+        await serve(orders.dsn, orders.name, orders.settings, agent)

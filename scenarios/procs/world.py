@@ -6,7 +6,7 @@ Whatever happens on the way, nothing that was started here is left when `observe
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
 
 if TYPE_CHECKING:
+    from duress.faults.network import Network
     from duress.faults.postgres import Server
     from duress.faults.postgres.pair import Pair
     from duress.scenarios.procs.servers import Servers
@@ -51,17 +52,20 @@ class Shared:
     databases: Databases
     template: str
     servers: "Servers | None"  # None: a user's own
+    network: "Network | None"  # None: workers connect to the server themselves
     logs: Path
 
 
 class RunTarget:
     """What the injectors see of a run."""
 
-    def __init__(self, dsn: str, shared: Shared, recorder: Recorder) -> None:
+    def __init__(self, dsn: str, links: Mapping[int, str], shared: Shared, recorder: Recorder) -> None:
         self.dsn = dsn
+        self.network = shared.network
         self.contention = shared.scenario.contention
         self.crew: Crew | None = None
         self.survived: Survived | None = None
+        self._links = links
         self._shared = shared
         self._recorder = recorder
 
@@ -85,6 +89,9 @@ class RunTarget:
         except OperationalError:  # so young that the standby has not heard of the database
             state = FinalState((), (), ())
         self.survived = Survived(pair.mode, at, state)
+
+    def link(self, worker: int) -> str:
+        return self._links[worker]
 
     def process(self, worker: int) -> WorkerProcess | None:
         assert self.crew is not None
@@ -111,10 +118,11 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
             random.Random(f"receiver {seed}"),
         )
         await stack.enter_async_context(receiver)
-        orders = _orders(shared, dsn, receiver.address)
-        target = RunTarget(dsn, shared, recorder)
+        links = await stack.enter_async_context(_linked(shared, dsn))
+        orders = _orders(shared, links, receiver.address)
+        target = RunTarget(dsn, links, shared, recorder)
         crew = target.crew = Crew(
-            orders, strikes.triggers.armed_for, strikes.held, recorder, logs, shared.nursery.spawn
+            orders, strikes.triggers.armed_for, strikes.held, recorder, logs, shared.nursery.worker
         )
         stack.push_async_callback(crew.kill)
         injector = await stack.enter_async_context(ProcsInjector(target, clock=time.monotonic, journal=Journal()))
@@ -146,7 +154,23 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
     )
 
 
-def _orders(shared: Shared, dsn: str, receiver: str) -> Callable[[int], Orders]:
+@contextlib.asynccontextmanager
+async def _linked(shared: Shared, dsn: str) -> AsyncIterator[Mapping[int, str]]:
+    """Worker → the DSN by which it reaches its database."""
+    workers = range(shared.settings.workers)
+    if shared.network is None:
+        yield dict.fromkeys(workers, dsn)
+        return
+    if shared.network.tcp_only and shared.servers is not None:
+        dsn = shared.servers.over_tcp(str(conninfo_to_dict(dsn)["dbname"]))
+    try:
+        yield {number: await shared.network.listen(number, dsn) for number in workers}
+    finally:
+        for number in workers:
+            await shared.network.close_port(number)
+
+
+def _orders(shared: Shared, links: Mapping[int, str], receiver: str) -> Callable[[int], Orders]:
     """Behind a pair, every other worker leaves it to libpq to find the server that takes writes; the others come to a
     standby as well, which is read-only until it is promoted.
     """
@@ -154,6 +178,7 @@ def _orders(shared: Shared, dsn: str, receiver: str) -> Callable[[int], Orders]:
     pair = shared.servers is not None and shared.servers.pair is not None
 
     def dsn_of(number: int) -> str:
+        dsn = links[number]
         return make_conninfo(dsn, target_session_attrs="any") if pair and number % 2 else dsn
 
     return lambda number: Orders(

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from duress.scenarios.procs.deathbed import die_with
+from duress.faults.deathbed import die_with
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, receive, send
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
     from duress.scenarios import registry
     from duress.scenarios.observed import Diverged
     from duress.scenarios.sim.fingerprint import fingerprint
-    from duress.scenarios.sim.refill import Contents
+    from duress.scenarios.sim.refill import Contents, let_grow
     from duress.scenarios.sim.world import Shared, observe
     from duress.scenarios.work import furnish
     from duress.simulator import Simulation
@@ -60,6 +60,7 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
 
     def set_up(connection: "Connection[Any]") -> None:
         asyncio.run(furnish(connection.info.dsn, scenario, opening.canary, settings.schema))
+        let_grow(connection)
         contents.take(connection)
 
     with Simulation(set_up, data=contents.put, cell=cell, scheduler=simulating.scheduler) as simulation:
@@ -77,9 +78,17 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
                 told = Told(observed=observe(shared, ask.seed, ask.plan, twice=ask.twice))
             except Diverged as error:
                 told = Told(diverged=error.divergence)
-            except Exception:  # noqa: BLE001  # the campaign decides what a failure of the harness means
-                told = Told(error=traceback.format_exc())
+            except Exception as error:  # noqa: BLE001  # the campaign decides what a failure of the harness means
+                told = Told(error=_failure(error), trace=simulation.told)
             send(tells, told)
+
+
+def _failure(error: Exception) -> str:
+    """The traceback, and last the reason on one line. The simulator's own note would name a run of its program."""
+    error.__notes__ = []
+    text = "".join(traceback.format_exception(error)).strip()
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return text if text.endswith(reason) else f"{text}\n{reason}"
 
 
 if __name__ == "__main__":

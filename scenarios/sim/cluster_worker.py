@@ -12,8 +12,7 @@ import platform
 import tempfile
 import threading
 import traceback
-from collections.abc import Coroutine
-from functools import cache
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,7 +22,7 @@ from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError, find_binaries
 from duress.scenarios import registry
 from duress.scenarios.build import digest
-from duress.scenarios.observed import Diverged
+from duress.scenarios.observed import Diverged, RunFailed
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.sim.ground import SimGround, open_sim_ground
 from duress.scenarios.sim.wire import Told
@@ -65,9 +64,17 @@ def observe(assignment: bytes, seed: int, plan: bytes) -> bytes:
     return _cells().wait(_cells().observe(assignment, seed, msgspec.msgpack.decode(plan, type=Plan)))
 
 
-@cache
 def _cells() -> "_Cells":
-    return _Cells()
+    """This process's; Dask's threads may come for the first time all at once."""
+    global _made
+    with _making:
+        if _made is None:
+            _made = _Cells()
+        return _made
+
+
+_making = threading.Lock()
+_made: "_Cells | None" = None
 
 
 class _Cells:
@@ -91,6 +98,8 @@ class _Cells:
             told = Told(observed=await ground.observe(seed, plan))
         except Diverged as error:
             told = Told(diverged=error.divergence)
+        except RunFailed as error:
+            return msgspec.msgpack.encode(Told(error=str(error), trace=error.trace))
         except ServerError as error:
             return msgspec.msgpack.encode(Told(error=f"no cell can be had on {platform.node()}: {error}"))
         except Exception:  # noqa: BLE001  # the campaign decides what a failure of the harness means
@@ -108,7 +117,8 @@ class _Cells:
             return self._free.pop()
         self._number += 1
         self._check(assignment)
-        return await self._open.enter_async_context(open_sim_ground(self._work(assignment), _core()))
+        place = self._open.enter_context(_core())
+        return await self._open.enter_async_context(open_sim_ground(self._work(assignment), place))
 
     def _check(self, assignment: bytes) -> None:
         """Workers may join while a campaign goes on, and nobody has asked those what they run."""
@@ -131,17 +141,24 @@ class _Cells:
         )
 
 
-def _core() -> int:
-    """The place, among those that we may run on, of a core that no other process here has taken; taken until we end."""
+@contextlib.contextmanager
+def _core() -> Iterator[int]:
+    """The place, among the cores that we may use, of one that no cell of another process has; ours until we leave."""
     cores = sorted(os.sched_getaffinity(0))
     for place, core in enumerate(cores):
         name = Path(tempfile.gettempdir()) / CORE_FILE.format(core)
-        with contextlib.suppress(OSError):  # taken, or another user's
+        try:
             file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(file)
-                continue
-            return place  # the lock goes with the process
-    return os.getpid() % len(cores)
+        except PermissionError:  # another user's
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            continue
+        try:
+            yield place
+        finally:
+            os.close(file)
+        return
+    yield os.getpid() % len(cores)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from duress.engine import observer
@@ -88,7 +88,7 @@ class SimCrew:
 
     async def start(self, count: int) -> None:
         """Start `count` workers and wait until all have joined. Raises WorkerStartFailed."""
-        self._follow(self._attend())
+        self.follow(self._attend())
         for number in range(count):
             name = f"worker-{number}"
             process = self._run.process(name, partial(self._serve, number), may_fail=True)
@@ -145,12 +145,18 @@ class SimCrew:
         self._reports.put_nowait((worker, report, released))
         return _reached(released)
 
+    def said(self, name: str, facts: Mapping[str, str | bool]) -> None:
+        """Code says something of itself, in a worker or, as the client, in the harness."""
+        process = self._run.loop.process
+        number = next((one.number for one in self._workers if one.process is process), None)
+        self._recorder.add("client" if number is None else f"worker {number}", name, facts)
+
     # Within the harness
 
     async def _attend(self) -> None:
         while True:
             worker, report, released = await self._reports.get()
-            self._follow(self._keep(worker, report, released, worker.process.incarnation))
+            self.follow(self._keep(worker, report, released, worker.process.incarnation))
 
     async def _keep(self, worker: Worker, report: Reported, released: asyncio.Event, incarnation: int) -> None:
         await self._held(worker.number, report)
@@ -160,7 +166,7 @@ class SimCrew:
 
     def _spawned(self, one: Worker) -> None:
         self._recorder.add("harness", history.SPAWNED, {"worker": one.number, "pid": one.pid})
-        self._follow(self._bury(one, one.pid))
+        self.follow(self._bury(one, one.pid))
 
     async def _bury(self, one: Worker, pid: int) -> None:
         end = await one.process.ended()
@@ -175,7 +181,8 @@ class SimCrew:
         if not one.expected:
             self.unplanned.append(f"worker {one.number} ended by itself ({end.how}: {end.error!r})")
 
-    def _follow(self, coroutine: "asyncio._CoroutineLike[None]") -> None:
+    def follow(self, coroutine: "asyncio._CoroutineLike[None]") -> None:
+        """Run it beside the crew, until `stop`; what it raises ends the run."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._followed)

@@ -8,14 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 
 from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError
-from duress.scenarios.observed import Diverged, Observed
+from duress.scenarios.observed import Diverged, Observed, RunFailed
 from duress.scenarios.registry import search_path
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, exchange
 from duress.scenarios.work import Work
-
-
-class SimulationFailed(Exception):
-    """The simulation itself failed; the message is its traceback."""
 
 
 class SimGround:
@@ -27,13 +23,13 @@ class SimGround:
         self._twice_every = twice_every
 
     async def observe(self, seed: int, plan: Plan) -> Observed:
-        """One run; a sample of them twice. Raises Diverged if that is not the same, SimulationFailed."""
+        """One run; a sample of them twice. Raises Diverged if that is not the same, RunFailed."""
         twice = self._twice_every > 0 and seed % self._twice_every == 1 % self._twice_every
         ask = Ask(seed=seed, plan=plan, twice=twice)
         try:
             told = await exchange(self._process, ask, Told)
         except EOFError:
-            raise SimulationFailed(f"the simulating process ended ({await self._process.wait()})") from None
+            raise RunFailed(f"the simulating process ended ({await self._process.wait()})") from None
         return heard(told)
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
@@ -42,11 +38,11 @@ class SimGround:
 
 
 def heard(told: Told) -> Observed:
-    """What a cell has observed. Raises Diverged, SimulationFailed."""
+    """What a cell has observed. Raises Diverged, RunFailed."""
     if told.diverged is not None:
         raise Diverged(told.diverged)
     if told.observed is None:
-        raise SimulationFailed(told.error)
+        raise RunFailed(told.error or "", told.trace)
     return told.observed
 
 

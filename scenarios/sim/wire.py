@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from duress.faults.plan import Plan
-from duress.scenarios.observed import Observed
+from duress.scenarios.observed import Happening, Observed
 from duress.scenarios.result import Divergence
 from duress.scenarios.settings import Settings, Simulating
 
@@ -46,6 +46,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     observed: Observed | None = None
     diverged: Divergence | None = None
     error: str | None = None  # a traceback
+    trace: tuple[Happening, ...] = ()  # what happened until then, if it was kept
 
 
 def send(stream: BinaryIO, message: msgspec.Struct) -> None:

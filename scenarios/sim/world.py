@@ -4,7 +4,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -13,8 +13,10 @@ import msgspec
 from psycopg import AsyncConnection
 
 from duress.engine import Engine
+from duress.engine.assertions import listening
 from duress.faults.plan import Plan
 from duress.scenarios import course, final, receiver
+from duress.scenarios.asserted import Once
 from duress.scenarios.final import Connection
 from duress.scenarios.history import Entry, Evidence, FinalState
 from duress.scenarios.observed import Diverged, Observed, Simulated
@@ -26,10 +28,11 @@ from duress.scenarios.sim.divergence import divergence
 from duress.scenarios.sim.faults.scene import Scene
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
+from duress.scenarios.sim.statements import StatementInjector, Statements
 from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
 from duress.simulator import Diverged as ProgramDiverged
-from duress.simulator import Outcome, Program, Run, Simulation, tokens
+from duress.simulator import Exchange, Outcome, Program, Run, Simulation, tokens
 
 MAIN: Final = "main"  # the harness's own process
 
@@ -54,6 +57,9 @@ class Seen:
     clock_offset: float
     faults: tuple[FaultRecord, ...]
     doubts: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
+    # Bytes in the server's log by then; what is written later ends sessions in real time. No part of the run.
+    logged: int = field(repr=False)
 
 
 def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Observed:
@@ -65,7 +71,8 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
     async def harness(run: Run) -> object:
         return await _harness(run, shared, seed, plan)
 
-    began = time.monotonic()
+    began, log = time.monotonic(), shared.simulation.cell.server.log_path
+    written = log.stat().st_size
     try:
         outcome = _played(shared, harness, seed, twice=twice)
     except ProgramDiverged as error:
@@ -80,8 +87,10 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         workers=shared.settings.workers,
     )
     simulated = Simulated(_hash(outcome), shared.code, twice)
+    if shared.simulating.server_log:
+        simulated = replace(simulated, server_log=log.read_bytes()[written : seen.logged].decode("utf-8", "replace"))
     if shared.simulating.trace:
-        simulated = replace(simulated, trace=outcome.told, choices=outcome.recorded)
+        simulated = replace(simulated, trace=outcome.told, choices=outcome.recorded, exchanges=seen.exchanges)
     return Observed(evidence, seen.faults, time.monotonic() - began, seen.doubts, simulated)
 
 
@@ -113,7 +122,9 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     recorder = Recorder(lambda: run.now, partial(_remark, run) if shared.simulating.trace else None)
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
-    strikes.attach(crew, SimInjector(Scene(run, crew, recorder, scenario.contention)))
+    injector = StatementInjector(run, recorder, SimInjector(Scene(run, crew, recorder, scenario.contention)))
+    strikes.attach(crew, injector)
+    statements = Statements(run, crew, strikes, injector)
     outside = SimReceiver(
         scenario.answer,
         lambda name, facts: recorder.add("receiver", name, facts),
@@ -121,17 +132,23 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     )
     receiver.install(outside)
     async with Engine(run.dsn, schema=settings.schema, observer=ClientObserver(recorder)) as engine, outside:
-        await crew.start(settings.workers)
-        recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
-        await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
-        offset = time.time() - run.now + recorder.began  # the server shows the same time
-        await crew.stop()
+        with listening(Once(crew.said)):
+            crew.follow(statements.attend())
+            await crew.start(settings.workers)
+            recorder.begin()
+            world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
+            before = len(run.sessions.stops.exchanges)
+            await course.run(world, scenario.workload, settings, strikes, crew, recorder, lambda: _connect(run))
+            exchanges = tuple(run.sessions.stops.exchanges[before:])
+            offset = time.time() - run.now + recorder.began  # the server shows the same time
+            await crew.stop()
     return Seen(
         history=recorder.history(),
         clock_offset=offset,
         faults=tuple(course.record(strike, recorder) for strike in strikes.all),
         doubts=(*crew.unplanned, *course.why_not(strikes)),
+        exchanges=exchanges,
+        logged=shared.simulation.cell.server.log_path.stat().st_size,
     )
 
 

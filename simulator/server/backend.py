@@ -227,9 +227,9 @@ class Backend:
         return self._slot.io_failed
 
     @property
-    def sync_failed(self) -> bool:
-        """Whether a sync was among them: PostgreSQL does not go on after that."""
-        return bool(self._slot.io_failed and self._slot.io_kinds & Io.SYNC)
+    def panicked(self) -> bool:
+        """Whether one of them was of a kind after which PostgreSQL does not go on: of the log, or a sync."""
+        return bool(self._slot.io_failed and self._slot.io_kinds & (Io.SYNC | Io.WAL_WRITE))
 
     def deliver_timer(self) -> None:
         """Let its timer go off, now that it is due, and wait until PostgreSQL has taken it in and set the next.

@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment without DURESS_…; `duress` is found whether it is installed or not."""
+    """The environment without DURESS_…, real processes being the usual world; `duress` is found even if not installed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DURESS_")}
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", **more}
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200", "DURESS_WORLD": "procs", **more}
 
 
 @dataclass(frozen=True)

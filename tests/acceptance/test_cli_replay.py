@@ -28,6 +28,11 @@ async def workload(world: World) -> None:
         handle = await world.engine.start(f"tea-{number}", tea, CUPS + number)
         await handle.result()
 
+async def spill(world: World) -> None:
+    await (await world.engine.start("tea-0", tea, CUPS)).result()
+    raise RuntimeError("spilt")
+
+spilt = Scenario(name="spilt", doc="tea", module=__name__, setup=setup, workload=spill, faults={}, invariants=("W1",))
 orders = Scenario(name="orders", doc="tea", module=__name__, setup=setup, workload=workload, faults={},
                   invariants=("W1", "S1"))
 """
@@ -94,6 +99,16 @@ def test_a_trace_is_shown_written_and_compared(folder: Path) -> None:
     assert "the runs part at" in other.out and "B  pass" in other.out
     again = replay(folder, "one.json")
     assert [one["same"] for one in again.document["replays"]] == [True]
+
+
+def test_a_run_that_does_not_come_to_its_end_has_a_trace_too(folder: Path) -> None:
+    failed = duress(folder, "run", "tea:spilt", "--world", "sim", "--seed", "2")
+    assert failed.code == 3
+    assert "RuntimeError: spilt" in failed.err
+    word = failed.err.partition("reproduce with: duress replay ")[2].split()[0]
+    shown = duress(folder, "replay", word, "--trace")
+    assert shown.code == 3
+    assert "the harness failed: RuntimeError: spilt" in shown.out and "* client.read workflow=tea-0" in shown.out
 
 
 @pytest.mark.parametrize(

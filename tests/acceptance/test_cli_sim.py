@@ -83,3 +83,9 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None
     while left_of(tmp_path) and time.monotonic() < until:
         time.sleep(0.05)
     assert left_of(tmp_path) == []
+
+
+def test_without_being_asked_it_simulates(tmp_path: Path) -> None:
+    said = duress(tmp_path, "run", "payments", "--seed", "1", "--faults", "none", "--json", DURESS_WORLD="")
+    assert said.code == 0, said.err + said.out
+    assert [campaign["world"] for campaign in said.document["campaigns"]] == ["sim"]

@@ -36,9 +36,10 @@ def test_an_unknown_scenario_is_refused_with_a_list_of_what_there_is(tmp_path: P
         assert name.partition(":")[0] in said.err and "There is: payments" in said.err
 
 
-def test_a_world_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
-    said = duress(tmp_path, "run", "payments", "--world", "docker")
-    assert said.code == 2 and "--world docker is not there yet" in said.err
+def test_without_a_daemon_the_world_of_containers_says_how_to_get_one(tmp_path: Path) -> None:
+    said = duress(tmp_path, "run", "payments", "--world", "docker", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert said.code == 2 and "--world docker: no Docker daemon answers" in said.err
+    assert "DOCKER_HOST" in said.err and "apt-get install docker.io" in said.err
 
 
 KILL = {"trigger": {"at": "time", "seconds": 0.5}, "fault": {"kind": "kill-worker"}}

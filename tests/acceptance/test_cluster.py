@@ -36,7 +36,10 @@ async def setup(connection):
     pass
 
 async def workload(world):
-    await (await world.engine.start("w", tiny)).result()
+    number = 0
+    while world.going(number, wanted=3):
+        await (await world.engine.start(f"w{number}", tiny)).result()
+        number += 1
 
 scenario = Scenario(
     name="tiny", doc="one step", module=__name__, setup=setup, workload=workload, faults={"kill-worker": 1},
@@ -119,7 +122,19 @@ def runs_of(folder: Path) -> bytes:
 
 def test_a_cluster_that_loses_a_worker_finds_the_same_as_one_machine(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TINY)
-    asked = ("run", "mine:scenario", "--world", "sim", "--seeds", str(SEEDS), "--workers", "2", "--out")
+    asked = (
+        "run",
+        "mine:scenario",
+        "--world",
+        "sim",
+        "--seeds",
+        str(SEEDS),
+        "--faults",
+        "none",
+        "--workers",
+        "2",
+        "--out",
+    )
     alone = duress(tmp_path, *asked, "alone")
     with cluster(tmp_path, workers=2) as dask:
         campaign = start(tmp_path, *asked, "together", "--cluster", dask.address)
@@ -158,7 +173,7 @@ def test_workers_must_have_the_scenario_and_the_same_code(tmp_path: Path) -> Non
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     (here / "mine.py").write_text(TINY)
-    asked = ("run", "mine:scenario", "--world", "sim", "--seeds", "2", "--cluster")
+    asked = ("run", "mine:scenario", "--world", "sim", "--seeds", "2", "--faults", "none", "--cluster")
     with cluster(there, workers=1) as dask:
         said = duress(here, *asked, dask.address)
         assert said.code == 2 and "there is no module 'mine'" in said.err and "installed where each worker" in said.err

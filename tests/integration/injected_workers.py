@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+import psycopg
+
+from duress.faults.contention import Contention
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.target import WorkerProcess
 from duress.faults.journal import Journal
+from duress.faults.network import Network
 from duress.faults.plan import AnyFault, AtPoint, AtTime, Event
 from duress.faults.postgres import Server
+from duress.faults.postgres.pair import Pair
 
 PROGRAM = """
 import os, select, signal, subprocess, sys, threading, time
@@ -62,12 +67,25 @@ class Workers:
     processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     incarnations: dict[int, int] = field(default_factory=dict)
     respawned: list[int] = field(default_factory=list)
+    pair: Pair | None = None
+    contention: Contention | None = None
+    lost: list[str] = field(default_factory=list)  # what the standby said when the primary was lost
+    network: Network | None = None
+
+    def link(self, worker: int) -> str:
+        return self.dsn
 
     def process(self, worker: int) -> WorkerProcess | None:
         process = self.processes.get(worker)
         if process is None or process.returncode is not None:
             return None
         return WorkerProcess(worker, process.pid, process.pid, self.incarnations.get(process.pid))
+
+    async def primary_lost(self) -> None:
+        assert self.pair is not None
+        async with await psycopg.AsyncConnection.connect(self.pair.standby.dsn()) as connection:
+            row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
+            self.lost.append(f"in recovery: {row}")
 
     async def respawn(self, worker: int) -> None:
         self.respawned.append(worker)

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import functools
 import os
+import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import ParamSpec
 
 from duress.scenarios.points import Armed, Reported
+from duress.scenarios.procs.births import Process
 from duress.scenarios.procs.crew import Crew
 from duress.scenarios.procs.wire import Orders
 from duress.scenarios.recorder import Recorder
@@ -19,7 +22,7 @@ from duress.scenarios.settings import Settings
 PROGRAM = """
 import os, socket, sys
 from duress.scenarios.procs.agent import Agent
-from duress.scenarios.procs.deathbed import die_with
+from duress.faults.deathbed import die_with
 descriptor, parent = map(int, sys.argv[1:])
 die_with(parent)
 agent = Agent(socket.socket(fileno=descriptor))
@@ -46,6 +49,23 @@ def in_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
         asyncio.run(test(*args, **kwargs))
 
     return run
+
+
+class Spawned:
+    """A process as the crew knows it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.wait = process.wait
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
 
 class Told:
@@ -98,14 +118,17 @@ async def telling(
             armed=(),
         )
 
-    async def spawn(agent: int, output: int) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program, str(agent), str(os.getpid())),
-            pass_fds=(agent,),
-            process_group=0,
-            stdout=output,
-            stderr=output,
-        )
+    async def spawn(number: int, log: Path) -> tuple[Process, socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs, log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())),
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+                stdout=output,
+                stderr=output,
+            )
+        return Spawned(process), ours
 
     recorder = Recorder()
     crew = Crew(orders, lambda worker: armed, held or go_on, recorder, folder, spawn)

@@ -310,6 +310,43 @@ def test_losing_for_ever_is_a_failure_that_is_recorded(database: str, monkeypatc
     asyncio.run(run())
 
 
+@transaction
+async def short_of_space(tx: Any, code: str, deferred: bool) -> int:
+    """Finds no room for what it writes, three times; or (`deferred`) only when it commits."""
+    attempts.append(1)
+    await write(tx, code)
+    if len(attempts) <= 3:
+        when = "before insert" if not deferred else "after insert"
+        kind = "trigger" if not deferred else "constraint trigger"
+        await tx.execute(
+            f"""
+            create function full_disk() returns trigger language plpgsql
+                as $$ begin raise 'no room in base/5/16384' using errcode = '{code}'; end $$;
+            create {kind} full_disk {when} on ledger {"deferrable initially deferred" if deferred else ""}
+                for each row execute function full_disk();
+            insert into ledger values ('more')
+            """.encode()
+        )
+    return len(attempts)
+
+
+@workflow(name="transactions: space")
+async def space(code: str, deferred: bool) -> int:
+    return await short_of_space(code, deferred)
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize("code", ["53100", "58030"])
+def test_a_full_or_failing_disk_is_no_failure_of_the_step(database: str, code: str, deferred: bool) -> None:
+    async def run() -> None:
+        async with session(database) as sql, running(database) as engine:
+            await sql.all(LEDGER)
+            assert await (await engine.start("one", space, code, deferred)).result(timeout=9) == 4
+            assert await ledger(sql) == [code]
+
+    asyncio.run(run())
+
+
 @transaction(isolation="repeatable read")
 async def repeatable(tx: Any) -> list[str]:
     return await settings(tx)

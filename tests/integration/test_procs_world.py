@@ -58,7 +58,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[i
         work = Work(
             scenario=payments,
             reference="payments",
-            options={"transfers": 20, "lanes": 16},
+            options={**payments.options, "transfers": 20, "lanes": 16},
             settings=Settings(workers=3, lease=0.5, heartbeat=0.1),
             canary=None,
             dsn=None,
@@ -111,6 +111,19 @@ def test_a_worker_killed_at_a_point_said_nothing_after_it(observed: tuple[Observ
     workflow = words[-1].facts["workflow"]
     rows = [row for row in run.evidence.final.checkpoints if row.workflow == workflow and row.name == "charge"]
     assert [row.epoch > words[-1].facts["epoch"] for row in rows] == [True], "another one wrote it, under a later epoch"
+
+
+def test_what_a_worker_says_of_itself_is_heard_once(observed: tuple[Observed, dict[int, int]]) -> None:
+    run, _ = observed
+    zombies = named(run, history.SOMETIMES, what="a worker learned that it had been declared dead")
+    assert "worker 1" in {entry.source for entry in zombies}, "it was paused for longer than its lease"
+    words = [
+        (entry.source, entry.facts["what"])
+        for entry in run.evidence.history
+        if entry.name == history.SOMETIMES and entry.source == "worker 1"  # one process all the time
+    ]
+    assert words and len(words) == len(set(words))
+    assert not named(run, history.ALWAYS, holds=False)
 
 
 def test_a_paused_worker_says_nothing_while_it_is_paused(observed: tuple[Observed, dict[int, int]]) -> None:

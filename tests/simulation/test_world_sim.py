@@ -64,6 +64,22 @@ def test_nothing_is_heard_of_a_worker_after_it_was_killed(tmp_path: Path) -> Non
     assert not [entry for entry in entries if entry.source == source and entry.at > end.at]
 
 
+def test_what_the_code_says_of_itself_is_in_the_history_with_who_said_it(tmp_path: Path) -> None:
+    async def use(ground: SimGround) -> list[Observed]:
+        return [await ground.observe(seed, at_charge(PauseWorker(duration=0.8))) for seed in range(5, 10)]
+
+    sources: dict[str, set[str]] = {}
+    for observed in on_ground(tmp_path, use):
+        said = [entry for entry in observed.evidence.history if entry.name == history.SOMETIMES]
+        assert len(said) == len({entry.facts["what"] for entry in said}), "each is told once"
+        for entry in said:
+            sources.setdefault(entry.facts["what"], set()).add(entry.source.split()[0])
+        held = [entry for entry in observed.evidence.history if entry.name == history.ALWAYS]
+        assert held and all(entry.facts["holds"] for entry in held)
+    assert sources["a worker was taken over by its lease"] == {"worker"}
+    assert sources["a start found its workflow there already"] == {"client"}
+
+
 @pytest.mark.parametrize(
     ("canary", "invariant"),
     [("replay-forgets-last-step", "S2"), ("checkpoint-apart", "S3"), ("key-of-the-epoch", "S4")],

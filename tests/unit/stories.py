@@ -73,7 +73,7 @@ class Story:
 
     def accept(self, id_: str, at: float, *, number: int = 1) -> None:
         self.tell(at - 0.002, "client", observer.STARTING, workflow=id_, name="transfer")
-        self.tell(at, "client", observer.ACCEPTED, workflow=id_, name="transfer", existed=False)
+        self.tell(at, "client", observer.ACCEPTED, workflow=id_, name="transfer", number=number, existed=False)
         self.workflows.append(WorkflowRow(number, id_, "transfer", "open", None, 0))
 
     def read(self, id_: str, at: float, outcome: str = '"done"', status: str = "succeeded") -> None:

@@ -115,6 +115,14 @@ def skipped_a_recorded_step(story: Story) -> None:
     story.entries = [entry for entry in story.entries if entry.name != observer.REPLAYED]
 
 
+def failed_by_a_lost_race(story: Story) -> None:
+    change(story, "2", failed=True, value='{"type":"DeadlockDetected","message":"17 cents"}')
+
+
+def failed_by_a_lost_connection(story: Story) -> None:
+    change(story, "2", failed=True, value='{"type":"OperationalError","message":"17 cents"}')
+
+
 # F
 
 
@@ -124,6 +132,11 @@ def written_by_the_old_owner(story: Story) -> None:
 
 def finished_by_the_old_owner(story: Story) -> None:
     story.workflows[0] = replace(story.workflows[0], epoch=1)
+
+
+def finished_by_the_dead(story: Story) -> None:
+    """Incarnation 1 was declared dead at 0.070; nobody had claimed the workflow again."""
+    story.workflows[0] = replace(story.workflows[0], owner=1, finished_at=0.0725 + OFFSET)
 
 
 def claimed_by_the_dead(story: Story) -> None:
@@ -155,6 +168,18 @@ def claimed_before_the_kill(story: Story) -> None:
     for place, entry in enumerate(story.entries):
         if entry.name == observer.CLAIMED and entry.facts["epoch"] == 2:
             story.entries[place] = replace(entry, facts={**entry.facts, "claimed_at": 0.030 + OFFSET})
+
+
+# T
+
+
+def woken_too_soon(story: Story) -> None:
+    about = {"workflow": "t", "epoch": 2, "step": "3", "name": "sleep"}
+    story.of_worker(0.140, 1, observer.FIRED, **about, due_at=0.135 + OFFSET, at=0.130 + OFFSET)
+
+
+def written_in_its_sleep(story: Story) -> None:
+    change(story, "4", at=0.131 + OFFSET)
 
 
 # D
@@ -207,13 +232,22 @@ BROKEN: tuple[tuple[str, Callable[[Story], None], str], ...] = (
     ("S5", ahead_of_a_checkpoint_that_never_came, "before the checkpoint of step 2 was durable"),
     ("S6", another_step_at_its_place, "asked for screen as its step 1"),
     ("S6", skipped_a_recorded_step, "without asking for its step 1 (debit)"),
+    (
+        "S7",
+        failed_by_a_lost_race,
+        "Step 2 (charge) of t failed by DeadlockDetected under epoch 2, and that was recorded",
+    ),
+    ("S7", failed_by_a_lost_connection, "failed by OperationalError under epoch 2"),
     ("F1", written_by_the_old_owner, "after worker 1 had claimed the workflow under epoch 2"),
     ("F1", finished_by_the_old_owner, "The outcome of t was written under epoch 1"),
+    ("F1", finished_by_the_dead, "by incarnation 1, 2.5 ms after it was declared dead"),
     ("F1", claimed_by_the_dead, "was declared dead"),
     ("F2", claimed_from_a_living_owner, "while worker 0 (incarnation 1) held it under epoch 1"),
     ("F2", claimed_from_a_living_owner_while_others_die, "while worker 0 (incarnation 1) held it"),
     ("F2", claimed_after_the_owner_came_back, "while worker 0 (incarnation 1) held it"),
     ("F2", claimed_before_the_kill, "its lease had"),
+    ("T1", woken_too_soon, "was over under epoch 2 (worker 1) 5.0 ms before its time"),
+    ("T1", written_in_its_sleep, "Step 4 (credit) of t was durable under epoch 2 4.0 ms before the sleep of step 3"),
     ("D1", unbalanced, "must sum to zero"),
     ("D1", balance_without_a_line, "+100 cents"),
     ("D1", credited_before_the_debit, "had given out 100 cents more than it had taken"),

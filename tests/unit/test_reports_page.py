@@ -57,7 +57,7 @@ def test_all_views_are_written_and_listed(red: Path) -> None:
     plots = [
         f"plots/{name}.png" for name in ("recovery-phases", "recovery-ecdf", "run-seed-2", "run-seed-4", "run-seed-0")
     ]
-    names = ["result.json", "result.schema.json", "report.html", "junit.xml", *plots]
+    names = ["result.json", "result.schema.json", "report.html", "junit.xml", "summary.md", *plots]
     assert sorted(str(path.relative_to(red)) for path in red.rglob("*") if path.is_file()) == sorted(names)
     for plot in plots:
         assert (red / plot).read_bytes().startswith(b"\x89PNG")

@@ -20,6 +20,7 @@ from duress.scenarios.sim.faults.scene import LOOK_AGAIN, Scene
 from duress.scenarios.sim.faults.watch import TrafficWatch
 from duress.simulator import Io, Point
 
+GROWTH_BOUND: Final = 0.3  # virtual seconds that one waits for a table to grow
 TRANSACTION_BOUND: Final = 0.5  # virtual seconds that one waits for a session inside a transaction
 
 
@@ -125,19 +126,27 @@ async def too_many_connections(scene: Scene, injection: Injection, fault: TooMan
 
 
 async def disk_full(scene: Scene, injection: Injection, fault: DiskFull) -> None:
-    """Where tables and indexes grow; the log has its space beforehand."""
+    """Where tables and indexes grow; and if none does for a while, once where the log is written, which is a PANIC."""
     async with scene.outage:
         server = scene.run.server
         before = server.io_failures
-        injection.asked = scene.clock()
+        begun = injection.asked = scene.clock()
         server.fail_io(ENOSPC, Io.DATA_WRITE)
+        what = "a write of PostgreSQL"
 
         def failed() -> str | None:
-            return "a write of PostgreSQL failed with ENOSPC" if server.io_failures > before else None
+            nonlocal what
+            if server.io_failures > before:
+                return f"{what} failed with ENOSPC"
+            if scene.clock() > begun + GROWTH_BOUND and "log" not in what:
+                what = "a write of PostgreSQL's log"
+                server.fail_io(ENOSPC, Io.WAL_WRITE, times=1)
+            return None
 
         if await scene.seen(injection, failed):
             await injection.hold(fault.duration)
         server.mend()
+        await server.ready()
         scene.healed(injection, "there is room again")
 
 

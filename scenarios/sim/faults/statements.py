@@ -4,6 +4,7 @@ is stopped where it can be got in the way of, or gets settings that its worker w
 
 import asyncio
 import contextlib
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
@@ -36,12 +37,13 @@ _UPDATE: Final = re.compile(r"\s*update\b", re.IGNORECASE)
 
 
 async def cancel(scene: Scene, injection: Injection, fault: CancelStatement) -> None:
-    """A statement of the worker is stopped in its middle, cancelled, and let go."""
+    """A statement of the worker is stopped at its start or in its middle, cancelled, and let go."""
     watch = _ask(scene, injection)
+    nth = itertools.cycle((1, 2))  # a prepared one cannot be cancelled at its start
 
     async def attempt() -> str | None:
-        with _catch(scene, injection, Point.STATEMENT_START, nth=2) as catch:
-            if (session := await _caught(scene, catch)) is None:
+        with _catch(scene, injection, Point.STATEMENT_START, nth=next(nth)) as catch:
+            if (session := await catch.wait(WHILE)) is None:
                 return None
             session.cancel()
         return await scene.soon(BACK, lambda: watch.error("57014"))
@@ -57,7 +59,7 @@ async def statement_timeout(scene: Scene, injection: Injection, fault: Statement
 
     async def attempt() -> str | None:
         with _catch(scene, injection, Point.STATEMENT_START, nth=2) as catch:
-            if await _caught(scene, catch) is None:
+            if await catch.wait(WHILE) is None:
                 return None
             await asyncio.sleep(fault.timeout + MARGIN)
         return await scene.soon(BACK, lambda: watch.error("57014"))
@@ -74,7 +76,7 @@ async def lock_timeout(scene: Scene, injection: Injection, fault: LockTimeout) -
 
     async def attempt() -> str | None:
         with _catch(scene, injection, None, _fresh) as catch:
-            if (session := await _caught(scene, catch)) is None:
+            if (session := await catch.wait(WHILE)) is None:
                 return None
             async with _stranger(scene) as stranger:
                 await stranger.execute(contention.first.encode())
@@ -95,7 +97,7 @@ async def deadlock(scene: Scene, injection: Injection, fault: Deadlock) -> None:
 
     async def attempt() -> str | None:
         with _catch(scene, injection, None, _fresh) as catch:
-            if (session := await _caught(scene, catch)) is None:
+            if (session := await catch.wait(WHILE)) is None:
                 return None
             async with _stranger(scene) as stranger:
                 await stranger.execute(contention.later.encode())
@@ -124,7 +126,7 @@ async def serialization_failure(scene: Scene, injection: Injection, fault: Seria
 
     async def attempt() -> str | None:
         with _catch(scene, injection, Point.STATEMENT_START, about_to_change) as catch:
-            if await _caught(scene, catch) is None:
+            if await catch.wait(WHILE) is None:
                 return None
             async with _stranger(scene) as stranger:
                 await stranger.execute(contention.change.encode())
@@ -142,7 +144,7 @@ async def idle_in_transaction(scene: Scene, injection: Injection, fault: IdleInT
 
     async def attempt() -> str | None:
         with _catch(scene, injection, None) as catch:
-            if (session := await _caught(scene, catch)) is None or not session.set(settings, local=True):
+            if (session := await catch.wait(WHILE)) is None or not session.set(settings, local=True):
                 return None
             return await scene.soon(fault.timeout + WHILE, lambda: watch.error("25P03"))
 
@@ -194,11 +196,6 @@ def _catch(
         yield catch
     finally:
         catch.give_up()
-
-
-async def _caught(scene: Scene, catch: Catch) -> Session | None:
-    await scene.soon(WHILE, lambda: "caught" if catch.caught else None)
-    return catch.caught
 
 
 @contextlib.asynccontextmanager

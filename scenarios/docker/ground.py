@@ -1,0 +1,55 @@
+"""What the runs of one lane of a campaign share: a network, PostgreSQL in a container on it, and a template."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from tempfile import gettempdir
+
+from duress.faults.containers import NoDocker
+from duress.faults.postgres import ServerError
+from duress.faults.postgres.guard import Guard
+from duress.scenarios.docker.daemon import open_daemon
+from duress.scenarios.docker.image import Code, chosen_image
+from duress.scenarios.docker.server import open_server
+from duress.scenarios.docker.world import DockerGround, Shared
+from duress.scenarios.procs.database import Databases
+from duress.scenarios.procs.ground import build
+from duress.scenarios.work import Work
+
+
+@contextlib.asynccontextmanager
+async def open_docker_ground(work: Work) -> AsyncIterator[DockerGround]:
+    """Nothing of it is left on leaving, in the daemon or in folders. Raises ServerError where it cannot be had."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            daemon = await stack.enter_async_context(open_daemon())
+        except NoDocker as error:
+            raise ServerError(f"--world docker: {error}") from None
+        code = Code()
+        image = await chosen_image(daemon)
+        name = f"duress-{os.getpid()}-{secrets.token_hex(3)}"
+        network = await daemon.ask(daemon.client.networks.create, name, internal=True, labels=daemon.labels)
+        stack.push_async_callback(daemon.ask, network.remove)
+        server = await stack.enter_async_context(open_server(daemon, image, code, name))
+        databases = Databases.on(server.dsn)
+        postgres = await databases.check()
+        template = await stack.enter_async_context(databases.template(partial(build, work)))
+        guard = await asyncio.to_thread(Guard)
+        stack.push_async_callback(asyncio.to_thread, guard.close)
+        folder = guard.make_folder(Path(gettempdir()))  # short: it holds sockets
+        shared = Shared(
+            work=work,
+            daemon=daemon,
+            image=image,
+            code=code,
+            network=name,
+            server=server,
+            databases=databases,
+            template=template,
+            folder=folder,
+        )
+        yield DockerGround(shared, postgres)

@@ -1,0 +1,339 @@
+"""Faults of containers, by the daemon's own verbs; confirmed by what it says when it is asked, and by PostgreSQL's log."""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from docker.errors import APIError, NotFound
+
+from duress.faults.injectors.injection import Injection
+from duress.faults.injectors.patience import Patience
+from duress.faults.injectors.sessions import Sessions
+from duress.faults.observe import LogWatch, Observer, Sighting
+from duress.faults.plan import (
+    AtPoint,
+    CrashBackend,
+    Event,
+    KillPostmaster,
+    KillWorker,
+    Partition,
+    PausePostgres,
+    PauseWorker,
+    Plan,
+    RestartPostgres,
+    StopWorker,
+    TerminateBackend,
+    kind,
+)
+from duress.faults.worlds import refuse
+from duress.scenarios.docker.births import Contained
+from duress.scenarios.docker.daemon import Daemon
+from duress.scenarios.docker.server import ContainedServer
+
+POLL = 0.01  # seconds
+
+
+class Workers(Protocol):
+    """The workers of a run."""
+
+    def contained(self, worker: int) -> tuple[Contained, int | None] | None:
+        """The worker's container and incarnation; None while it has none."""
+        ...
+
+    async def respawn(self, worker: int) -> None:
+        """Start the worker again whose container has ended."""
+        ...
+
+
+class DockerInjector:
+    """Injects faults into the containers of one run. On leaving, everything still injected is healed."""
+
+    def __init__(self, daemon: Daemon, network: str, server: ContainedServer, workers: Workers, dsn: str) -> None:
+        self._daemon = daemon
+        self._network = network
+        self._server = server
+        self._workers = workers
+        self._patience = Patience()
+        self._observer = Observer(clock=time.monotonic, dsn=dsn, log=lambda: server.log_path)
+        self._sessions = Sessions(dsn)
+        self._outage = asyncio.Lock()
+        self._respawning: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._injections: list[Injection] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        outcomes = await asyncio.gather(*(one.heal() for one in self._injections), return_exceptions=True)
+        await self._sessions.close()
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failed and error is None:
+            raise failed[0]
+
+    async def inject(self, event: Event, worker: int) -> Injection:
+        """As the injector of the procs world."""
+        refuse(Plan(events=(event,)), "docker")
+        injection = Injection(event, worker)
+        self._injections.append(injection)
+        injection.begin(self._life(injection))
+        await injection.released()
+        return injection
+
+    def _life(self, injection: Injection) -> Coroutine[None, None, None]:
+        match injection.event.fault:
+            case KillWorker() as fault:
+                return self._end(injection, "SIGKILL", fault.restart_after)
+            case StopWorker() as fault:
+                return self._end(injection, "SIGTERM", fault.restart_after)
+            case PauseWorker() as fault:
+                return self._pause_worker(injection, fault)
+            case Partition() as fault:
+                return self._partition(injection, fault)
+            case TerminateBackend():
+                return self._terminate(injection)
+            case CrashBackend():
+                return self._crash(injection)
+            case PausePostgres() as fault:
+                return self._pause_server(injection, fault)
+            case RestartPostgres() as fault:
+                return self._restart(injection, fault.mode, fault.down)
+            case KillPostmaster():
+                return self._restart(injection, "kill", 0.0)
+            case fault:
+                raise AssertionError(f"{kind(fault)} was let through, and nobody here does it")
+
+    # Workers
+
+    async def _end(self, injection: Injection, signal: str, restart_after: float | None) -> None:
+        """Kill, or stop: then the worker at its point has to go on before it can end."""
+        victim = await self._victim(injection)
+        if victim is None or not await self._do(injection, victim, partial(victim.container.kill, signal)):
+            return
+        graceful = signal == "SIGTERM"
+        if graceful:
+            injection.release()
+        patience = self._patience.drain if graceful else self._patience.effect
+        sighting = await self._seen(victim.container, _exited, patience)
+        if sighting is None:
+            injection.missed(f"container {victim.container.name} had not ended {patience:g} s after {signal}")
+            return
+        injection.took_effect(sighting)
+        if restart_after is None:
+            return
+        await injection.hold(restart_after)
+        async with self._respawning[injection.worker]:
+            now = self._workers.contained(injection.worker)
+            if now is None or now[0] is victim:
+                await self._workers.respawn(injection.worker)
+        now = self._workers.contained(injection.worker)
+        name = now[0].container.name if now else "another container"
+        injection.was_healed(Sighting(self._observer.clock(), f"{name} runs in its place"))
+
+    async def _pause_worker(self, injection: Injection, fault: PauseWorker) -> None:
+        victim = await self._victim(injection)
+        if victim is not None:
+            await self._pause(injection, victim.container, fault.duration)
+
+    async def _pause(self, injection: Injection, container: Any, duration: float) -> bool:
+        """Freeze it for a while. What we do not live to undo goes with the container, by its label."""
+        if not await self._do(injection, None, container.pause):
+            return False
+        try:
+            sighting = await self._seen(container, _paused, self._patience.effect)
+            if sighting is not None:
+                injection.took_effect(sighting)
+                await injection.hold(duration)
+        finally:
+            with contextlib.suppress(APIError, NotFound):  # it was killed meanwhile
+                await self._daemon.ask(container.unpause)
+        if sighting is None:
+            injection.missed(f"container {container.name} was not paused {self._patience.effect:g} s after it was told")
+            return False
+        healed = await self._seen(container, lambda state: _running(state) or _exited(state), self._patience.effect)
+        if healed is None:
+            raise RuntimeError(f"container {container.name} is still paused")
+        injection.was_healed(healed)
+        return True
+
+    async def _partition(self, injection: Injection, fault: Partition) -> None:
+        """Take the worker's container off the network; it comes back with the address that it had."""
+        victim = await self._victim(injection)
+        if victim is None:
+            return
+        if fault.direction != "both":
+            injection.missed(f"a container is cut off in both directions, not {fault.direction} only")
+            return
+        container = victim.container
+        before = (await self._daemon.inspect(container.id))["NetworkSettings"]["Networks"][self._network]
+        network = await self._daemon.ask(self._daemon.client.networks.get, self._network)
+        if not await self._do(injection, None, partial(network.disconnect, container)):
+            return
+        try:
+            sighting = await self._seen(container, self._off, self._patience.effect)
+            if sighting is not None:
+                injection.took_effect(sighting)
+                await injection.hold(fault.duration)
+        finally:
+            with contextlib.suppress(APIError, NotFound):  # it was killed meanwhile
+                await self._daemon.ask(network.connect, container, ipv4_address=before["IPAddress"])
+        if sighting is None:
+            injection.missed(f"container {container.name} was still on the network")
+            return
+        found = self._workers.contained(injection.worker)
+        if fault.heals == "dead" and found is not None and found[1] is not None:
+            while await self._sessions.terminate(found[1]) is not None:
+                pass
+        healed = await self._seen(container, lambda said: self._on(said) or _exited(said), self._patience.effect)
+        if healed is None:
+            raise RuntimeError(f"container {container.name} did not come back to the network")
+        injection.was_healed(healed)
+
+    def _off(self, said: dict[str, Any]) -> str | None:
+        return (
+            None if self._network in said["NetworkSettings"]["Networks"] else f"{said['Name'][1:]} is off the network"
+        )
+
+    def _on(self, said: dict[str, Any]) -> str | None:
+        return f"{said['Name'][1:]} is on it again" if self._network in said["NetworkSettings"]["Networks"] else None
+
+    # The server
+
+    async def _terminate(self, injection: Injection) -> None:
+        told = await self._session(injection)
+        if told is None:
+            return
+        pid, log = told
+        sighting = await self._observer.see(lambda: log.terminated(pid) or log.crashed(), self._patience.effect)
+        if sighting is None:
+            injection.missed(f"session {pid} was still there {self._patience.effect:g} s after it was terminated")
+            return
+        injection.took_effect(sighting)
+        injection.healed = sighting.at
+
+    async def _session(self, injection: Injection) -> tuple[int, LogWatch] | None:
+        """The worker's session that was told to end, in a transaction if one comes soon; None (missed) if it has none."""
+        begun = self._observer.clock()
+        while True:
+            log = LogWatch(self._server.log_path)
+            found = self._workers.contained(injection.worker)
+            asked = self._observer.clock()
+            if found is not None and found[1] is not None:
+                soon = asked < begun + self._patience.transaction and not isinstance(injection.event.trigger, AtPoint)
+                session = await self._sessions.terminate(found[1], in_transaction_only=soon)
+                if session is not None:
+                    injection.asked = asked
+                    return session.pid, log
+            if asked > begun + self._patience.victim or injection.healing.is_set():
+                injection.missed(f"worker {injection.worker} has no session that could be terminated")
+                return None
+            await asyncio.sleep(POLL)
+
+    async def _crash(self, injection: Injection) -> None:
+        """SIGKILL to one backend, within the server's container; the numbers are those of its own processes."""
+        async with self._outage:
+            log = LogWatch(self._server.log_path)
+            pid = await self._sessions.find(None)
+            if pid is None:
+                injection.missed("no worker has a session")
+                return
+            command = ["sh", "-c", f"kill -9 {pid}"]
+            if not await self._do(injection, None, partial(self._server.container.exec_run, command, user="root")):
+                return
+            sighting = await self._observer.see(partial(log.killed, pid), self._patience.effect)
+            if sighting is None:
+                injection.missed(f"the server did not notice the end of backend {pid}")
+                return
+            injection.took_effect(sighting)
+            await self._back(injection, log)
+
+    async def _pause_server(self, injection: Injection, fault: PausePostgres) -> None:
+        async with self._outage:
+            await self._pause(injection, self._server.container, fault.duration)
+
+    async def _restart(self, injection: Injection, mode: str, down: float) -> None:
+        """Stop its container (or kill it), leave it away for a while, start it again."""
+        async with self._outage:
+            log = LogWatch(self._server.log_path)
+            container = self._server.container
+            end: Callable[[], Any] = container.kill
+            stop: Awaitable[Any] = self._daemon.ask(end) if mode == "kill" else self._server.stop(mode)
+            injection.asked = self._observer.clock()
+            await asyncio.shield(asyncio.ensure_future(stop))
+            try:
+                sighting = await self._seen(container, _exited, self._patience.effect)
+                if sighting is not None:
+                    injection.took_effect(sighting)
+                await asyncio.sleep(down)
+            finally:
+                await asyncio.shield(asyncio.ensure_future(self._server.start()))
+            if sighting is None:
+                injection.missed("the server's container was not seen to end")
+                return
+            await self._back(injection, log)
+
+    async def _back(self, injection: Injection, log: LogWatch) -> None:
+        async def look() -> str | None:
+            ready = log.ready()
+            return ready if ready and await self._observer.server_started() is not None else None
+
+        sighting = await self._observer.see(look, self._patience.outage)
+        if sighting is None:
+            raise RuntimeError(f"the server was not back {self._patience.outage:g} s after an outage")
+        injection.was_healed(sighting)
+
+    # What they share
+
+    async def _victim(self, injection: Injection) -> Contained | None:
+        """The worker's container, once it runs; None (and the injection missed) if it does not in time."""
+        held = isinstance(injection.event.trigger, AtPoint)
+        deadline = self._observer.clock() + (0.0 if held else self._patience.victim)
+        while True:
+            found = self._workers.contained(injection.worker)
+            if found is not None:
+                said = await self._daemon.inspect(found[0].container.id)
+                if _running(said):
+                    return found[0]
+            if self._observer.clock() >= deadline or injection.healing.is_set():
+                injection.missed(f"worker {injection.worker} has no container that runs")
+                return None
+            await asyncio.sleep(POLL)
+
+    async def _do(self, injection: Injection, victim: Contained | None, verb: Callable[[], Any]) -> bool:
+        """Have the daemon do it; False (and the injection missed) if the container has just ended."""
+        injection.asked = self._observer.clock()
+        try:
+            await self._daemon.ask(verb)
+        except (APIError, NotFound) as error:
+            injection.missed(f"the container was not there any more, or not running: {error.explanation}")
+            return False
+        return True
+
+    async def _seen(
+        self, container: Any, look: Callable[[dict[str, Any]], str | None], within: float
+    ) -> Sighting | None:
+        """What the daemon says of it when it is asked, as soon as that is what is looked for."""
+
+        async def ask() -> str | None:
+            return look(await self._daemon.inspect(container.id))
+
+        return await self._observer.see(ask, within)
+
+
+def _exited(said: dict[str, Any]) -> str | None:
+    state = said["State"]
+    return f"{said['Name'][1:]} has exited ({state['ExitCode']})" if state["Status"] in ("exited", "dead") else None
+
+
+def _paused(said: dict[str, Any]) -> str | None:
+    return f"{said['Name'][1:]} is paused" if said["State"]["Status"] == "paused" else None
+
+
+def _running(said: dict[str, Any]) -> str | None:
+    return f"{said['Name'][1:]} runs" if said["State"]["Status"] == "running" else None

@@ -1,0 +1,159 @@
+"""Mutants of a worker's life, of sleeps, and of what the server does to all."""
+
+from typing import Final
+
+from duress.scenarios.mutants.mutant import Mutant
+from duress.scenarios.mutation import Substitution
+
+TABLES: Final = "engine/sql/0001_tables.sql"
+STORED: Final = "serialization failure stored as a permanent step error"
+
+LIVES: Final = (
+    Mutant(
+        name="leaves-with-work",
+        doc="a worker that leaves hands back what it runs, and not what it has claimed without knowing",
+        like="crash between dequeue and status write",
+        grade="rare",
+        takes="a graceful stop while the answer to a claim is on its way",
+        breaks=("W3", "L1"),
+        substitutions=(
+            Substitution(
+                "engine/sql/0006_worker.sql",
+                "update {schema}.live l set owner = null, ready_at = clock_timestamp() where l.owner = p_incarnation;",
+                "null;",
+            ),
+        ),
+    ),
+    Mutant(
+        name="notifications-trusted",
+        doc="a worker that was told nothing asks again only after a minute",
+        like="NOTIFY lost when PostgreSQL crashes",
+        grade="two faults",
+        takes="all workers lose a notification, and no other comes",
+        breaks=("L1", "W3"),
+        substitutions=(
+            Substitution("engine/worker.py", "next_poll = now + options.poll\n", "next_poll = now + 60.0\n"),
+            Substitution(
+                "engine/worker.py", "next_full = loop.time() + options.poll * _FULL", "next_full = loop.time() + 60.0"
+            ),
+        ),
+    ),
+    Mutant(
+        name="rest-of-a-sleep",
+        doc="a sleep found in a replay counts as over if less than a second of it is left",
+        like="timeout of an event without a checkpoint, so that a replay takes another path",
+        grade="one fault",
+        takes="a worker dies while a workflow sleeps",
+        breaks=("T1",),
+        substitutions=(
+            Substitution(
+                "engine/sleeping.py",
+                "if due_at <= execution.claimed.claimed_at:",
+                "if due_at <= execution.claimed.claimed_at + options.suspend_after:",
+            ),
+        ),
+    ),
+    Mutant(
+        name="sleep-by-own-clock",
+        doc="a sleep in memory ends by the worker's clock, and does not ask the database's",
+        like="sleep scheduled on a skewed worker clock",
+        grade="one fault",
+        takes="a worker's clock that runs ahead",
+        breaks=("T1",),
+        substitutions=(
+            Substitution("engine/sleeping.py", "now_at = await execution.runtime.store.now()", "now_at = due_at"),
+        ),
+    ),
+    Mutant(
+        name="sessions-of-an-old-life",
+        doc="a worker that comes back keeps its sessions for transactions, under the name of its old incarnation",
+        like="paused executor inside an open transaction blocking its successor",
+        grade="two faults",
+        takes="a worker is paused, comes back, and is paused again inside a transaction",
+        breaks=("F3",),
+        substitutions=(
+            Substitution(
+                "engine/worker.py",
+                "        sessions = Sessions(connector, options.transactions, (lock_class(self._schema), incarnation))\n",
+                "        key = (lock_class(self._schema), incarnation)\n"
+                "        sessions = self._sessions = self._sessions or Sessions(connector, options.transactions, key)\n",
+            ),
+            Substitution(
+                "engine/worker.py",
+                "        self._in_haste = False\n        self._running:",
+                "        self._in_haste = False\n        self._sessions: Sessions | None = None\n        self._running:",
+            ),
+            Substitution("engine/worker.py", "            await sessions.close()\n", ""),
+        ),
+    ),
+    Mutant(
+        name="unlogged-queue",
+        doc="the table of queues is unlogged: it is only about waking sooner",
+        like="NOTIFY lost when PostgreSQL crashes",
+        grade="one fault",
+        takes="a crash of the server after the last start",
+        breaks=("L1", "W3"),
+        substitutions=(
+            Substitution(TABLES, "create table {schema}.queue (", "create unlogged table {schema}.queue ("),
+        ),
+    ),
+    Mutant(
+        name="unlogged-workers",
+        doc="the table of workers is unlogged: leases are over after a crash anyway",
+        like="orphan never reclaimed",
+        grade="one fault",
+        takes="a crash of the server while work is under way",
+        breaks=("W3", "L1", "F1", "F2"),
+        substitutions=(
+            Substitution(TABLES, "create table {schema}.worker (", "create unlogged table {schema}.worker ("),
+        ),
+    ),
+    Mutant(
+        name="deadlock-is-failure",
+        doc="a transaction that PostgreSQL chose as the victim of a deadlock has failed, and that is recorded",
+        like=STORED,
+        grade="one fault",
+        takes="a deadlock with somebody else's transaction",
+        breaks=("S7",),
+        substitutions=(
+            Substitution(
+                "engine/link.py",
+                "_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)",
+                "_CONTENTION = (pg.SerializationFailure, pg.LockNotAvailable)",
+            ),
+        ),
+    ),
+    Mutant(
+        name="lock-timeout-is-failure",
+        doc="a transaction that waited for a lock for too long has failed, and that is recorded",
+        like=STORED,
+        grade="one fault",
+        takes="a lock that somebody else holds for longer than lock_timeout",
+        breaks=("S7",),
+        substitutions=(
+            Substitution(
+                "engine/link.py",
+                "_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)",
+                "_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected)",
+            ),
+        ),
+    ),
+    Mutant(
+        name="read-only-is-failure",
+        doc="a transaction on a server that is read-only for now has failed, and that is recorded",
+        like=STORED,
+        grade="one fault",
+        takes="a server that takes no writes for a while",
+        breaks=("S7",),
+        substitutions=(Substitution("engine/link.py", "    pg.ReadOnlySqlTransaction,\n", ""),),
+    ),
+    Mutant(
+        name="idle-timeout-is-failure",
+        doc="a transaction that PostgreSQL ended for being idle has failed, and that is recorded",
+        like=STORED,
+        grade="one fault",
+        takes="idle_in_transaction_session_timeout within a step",
+        breaks=("S7",),
+        substitutions=(Substitution("engine/link.py", "    pg.IdleInTransactionSessionTimeout,\n", ""),),
+    ),
+)
