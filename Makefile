@@ -15,7 +15,7 @@ DIST := build/dist
 CHECK_VENV := build/wheel-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench mutants lock clean
 
 help:
 	@echo "make demo   break workers, links and PostgreSQL while money is moved, judge what happened, write a report;"
@@ -23,6 +23,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make check  ruff, mypy (strict, on the installed wheel), import layers"
 	@echo "make bench  compare with other engines (minutes)"
+	@echo "make mutants  how many seeds it takes to find each subtle bug of a set (hours; goes on where it stopped)"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
 	@echo "make clean  remove environments and build results"
 
@@ -43,6 +44,9 @@ check: $(READY) $(CHECK_VENV)/.ready
 
 bench: $(READY)
 	@$(RUN) -m benchmarks
+
+mutants: $(READY)
+	@PYTHONHASHSEED=0 $(RUN) -m benchmarks.mutants $(ARGS)
 
 lock: $(READY)
 	$(RUN) $(PIP) install uv

@@ -4,17 +4,14 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from duress.faults import containers
-from duress.faults.needs import find_libfaketime, find_program, no_standby
+from duress.faults.needs import CAP_NET_ADMIN, find_libfaketime, find_program, may, no_standby
 from duress.faults.postgres import ServerError, disk, find_binaries
 from duress.faults.postgres.account import account_to_drop_to
 from duress.faults.postgres.place import MEMORY, choose_base
 from duress.faults.postgres.settings import MB, needed_bytes
-
-CAP_NET_ADMIN: Final = 12  # linux/capability.h
 
 Part = Literal["world", "network", "fault", "tool"]
 
@@ -110,13 +107,6 @@ def _mounting() -> Finding:
 
 
 def _kernel_rules() -> Finding:
-    if _may(CAP_NET_ADMIN):
+    if may(CAP_NET_ADMIN):
         return Finding("tool", "kernel rules", True, "allowed: packets dropped by the kernel")
     return Finding("tool", "kernel rules", False, "this user may not set any", "run as root")
-
-
-def _may(capability: int) -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> capability & 1)
-    return False

@@ -14,6 +14,7 @@ LIBFAKETIME: Final = (
     "/usr/lib*/faketime/libfaketime.so.1",
     "/usr/local/lib/faketime/libfaketime.so.1",
 )
+CAP_NET_ADMIN: Final = 12  # linux/capability.h
 SYSTEM_FOLDERS: Final = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -35,6 +36,14 @@ def find_libfaketime() -> Path | None:
     return found[0] if found else None
 
 
+def may(capability: int) -> bool:
+    """Whether this process has a capability of the kernel's (capabilities(7))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> capability & 1)
+    return False
+
+
 def no_standby() -> str:
     """Why no standby can be made; empty if one can."""
     try:
@@ -50,6 +59,15 @@ def no_libfaketime() -> str:
 
 def no_pooler() -> str:
     return "" if find_program("pgbouncer") else "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
+
+
+def no_dropping() -> str:
+    """Why the kernel cannot be told to drop packets; empty if it can."""
+    if not may(CAP_NET_ADMIN):
+        return "dropping packets needs root (CAP_NET_ADMIN): run as root, or let them be withheld"
+    if find_program("nft") is None:
+        return "dropping packets needs nft (Debian: apt-get install nftables), or let them be withheld"
+    return ""
 
 
 NEEDS: Final[Mapping[str, Callable[[], str]]] = {

@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from duress.faults.needs import lacking
-from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Plan, PlanError, kind, kind_of
+from duress.faults.needs import lacking, no_dropping
+from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Partition, Plan, PlanError, kind, kind_of
 
 World = Literal["sim", "procs", "docker"]
 # Between real workers and the server; a simulated world has its own.
@@ -118,6 +118,10 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        elif (
+            world != "sim" and isinstance(event.fault, Partition) and event.fault.packets == "dropped" and no_dropping()
+        ):
+            yield f"events[{index}].fault.packets is 'dropped': {no_dropping()}"
         elif isinstance(event.fault, DropConnection) and event.fault.how == "rst" and network == "toxiproxy":
             yield (
                 f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"

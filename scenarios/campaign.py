@@ -55,6 +55,7 @@ class Order:
     places: Sequence[Place]  # engine points to aim them at
     out: Path
     jobs: int = 1
+    cluster: str | None = None  # the address of a Dask scheduler whose workers simulate; None: this machine
     asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
     traced: Callable[[int, Sequence[Happening]], None] | None = None  # gets seed and entries of runs that keep them
     repeat: Sequence[str] = ()  # further words of the command that repeats a run

@@ -45,6 +45,7 @@ class Strike:
     worker: int | None
     injection: Injection | None = None  # of the last try, once it is known that there will be no other
     tried_at: float | None = None  # first
+    over: bool = False
     why_not: str = "its trigger never came"
 
     @property
@@ -71,8 +72,8 @@ class Strikes:
 
     @property
     def injected(self) -> bool:
-        """Every planned fault has had its chance."""
-        return self._closed or all(strike.injection is not None for strike in self.all)
+        """Every planned fault has had its chance: it has taken effect, or waits for a victim no longer."""
+        return self._closed or all(strike.fired or strike.over for strike in self.all)
 
     @property
     def used_up(self) -> bool:
@@ -166,6 +167,7 @@ class Strikes:
         try:
             await strike.injection.done()
         finally:
+            strike.over = True
             self._struck.discard(worker)
             self._enter(history.FAULT_ASKED, facts, strike.injection.asked)
             effect = {**facts, "confirmed_by": strike.injection.confirmed_by}

@@ -38,6 +38,21 @@ class Triggers:
                     due.append((index, self._waiting.pop(index)))
         return due
 
+    def pulls(self, worker: int, point: str, step: object) -> bool:
+        """Whether this arrival pulls a trigger, for `reached` to say which. One that pulls none is counted here."""
+        matching = [
+            (index, event.trigger.occurrence)
+            for index, event in self._waiting.items()
+            if isinstance(event.trigger, AtPoint)
+            and event.worker in (worker, None)
+            and Armed(event.trigger.point, event.trigger.step).matches(point, step)
+        ]
+        if any(self._reached[index, worker] + 1 == occurrence for index, occurrence in matching):
+            return True
+        for index, _ in matching:
+            self._reached[index, worker] += 1
+        return False
+
     def again(self, index: int, event: Event, worker: int) -> None:
         """An event that found nothing to strike waits for its worker's next arrival at that place."""
         assert isinstance(event.trigger, AtPoint)

@@ -9,6 +9,11 @@ EPOCH_NS: Final = 1_900_000_000 * SECOND  # every run begins on 2030-03-17 at 17
 Watcher = Callable[[int], None]
 
 
+def from_unix_us(us: int) -> int:
+    """A time of the server's, in ns on the run's clock."""
+    return us * 1_000 - EPOCH_NS
+
+
 class Clock:
     """The one clock of a run. It moves only when the simulation moves it, and never back."""
 

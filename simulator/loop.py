@@ -98,7 +98,7 @@ class SimLoop(Refusals, asyncio.BaseEventLoop):
     def _note_choice(self, stream: str, bound: int, decision: int, what: str) -> None:
         if stream != STREAM:  # those are part of the steps that they choose
             self.record.add(self.clock.now, "", "choice", f"{stream}: {what} of {bound}", decision)
-        elif what and self.record.keeps:  # no step: of a hold, which shows in what the session does
+        elif what and self.record.takes_remarks:  # no step: of a hold, which shows in what the session does
             self.record.remark(self.clock.now, "", "choice", f"{stream}: {what} of {bound}", decision)
 
     def refuse(self, call: str, remedy: str) -> NoReturn:

@@ -29,22 +29,19 @@ NO_CHOICE: Final = -1
 
 
 class Record:
-    """Entries and the hash over them. `keep=False` keeps the hash only, for runs too long to remember."""
+    """Entries and the hash over them. `keep=False` keeps the hash only, for runs too long to remember; `remarks=False` the
+    entries only, for runs that are compared and that nobody reads."""
 
     BLOCK: Final = 512
 
-    def __init__(self, *, keep: bool = True) -> None:
+    def __init__(self, *, keep: bool = True, remarks: bool = True) -> None:
         self._keep = keep
+        self.takes_remarks = keep and remarks  # ask before working something out for `remark`
         self._hash = blake2b(digest_size=16)
         self._kept: list[Plain] = []
         self._fresh: list[Plain] = []
         self._count = 0
         self._remarks: list[tuple[int, Plain]] = []
-
-    @property
-    def keeps(self) -> bool:
-        """Whether somebody will read the entries: ask before working something out for `remark`."""
-        return self._keep
 
     def add(self, at: int, process: str, kind: str, text: str, choice: int = NO_CHOICE) -> None:
         """Append one entry."""
@@ -56,7 +53,7 @@ class Record:
 
     def remark(self, at: int, process: str, kind: str, text: str, choice: int = NO_CHOICE) -> None:
         """Say something to whoever reads the entries. It is none itself and in no hash, so it costs a run nothing."""
-        if self._keep:
+        if self.takes_remarks:
             self._remarks.append((len(self), (at, process, kind, text, choice)))
 
     def _take_in(self) -> None:

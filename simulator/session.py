@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .clock import EPOCH_NS
+from .clock import from_unix_us
 from .server import Blocked, Event, Gone, Held, Ready
 from .server_end import ServerEnd
 from .stops import Stop, Where
@@ -255,7 +255,7 @@ class Session:
             until = self.standing.until_us
         timer = None if isinstance(self.standing, Gone) else backend.timer_us
         times = [at for at in (timer, until) if at is not None]
-        self._due = _nanoseconds(min(times)) if times else None
+        self._due = from_unix_us(min(times)) if times else None
         self._expect()
 
     def _expect(self) -> None:
@@ -342,8 +342,6 @@ class Session:
             for action in actions:
                 self.events.call_soon(action)
 
-    # The clock
-
     def time_has_come(self) -> None:
         self._queue(self._fire)
 
@@ -353,7 +351,7 @@ class Session:
         sessions.set_now()
         sessions.counts.timers += 1
         timer = backend.timer_us
-        if timer is None or _nanoseconds(timer) > sessions.loop.clock.now:
+        if timer is None or from_unix_us(timer) > sessions.loop.clock.now:
             self._time_out()
             return
         self.note("timer")
@@ -419,8 +417,3 @@ class Session:
 
     def note(self, text: str) -> None:
         self._sessions.loop.note("", "server", f"session {self.number} {text}")
-
-
-def _nanoseconds(unix_us: int) -> int:
-    """On the run's clock."""
-    return unix_us * 1_000 - EPOCH_NS

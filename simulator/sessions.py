@@ -215,7 +215,7 @@ class Sessions:
     def say_who_blocks(self, session: Session) -> None:
         """For a trace: whom a session waits for. The server is asked while it stands still, which changes nothing."""
         loop = self.loop
-        if loop.record.keeps and (blockers := blockers_of(session, self._live, self._control)):
+        if loop.record.takes_remarks and (blockers := blockers_of(session, self._live, self._control)):
             named = ", ".join(str(number) for number in blockers)
             loop.record.remark(loop.clock.now, "", "blocked", f"session {session.number} by session {named}")
 

@@ -200,16 +200,17 @@ class Simulation:
         seed: int = 0,
         token: str | None = None,
         processes: Mapping[str, Program] | None = None,
+        trace: bool = False,
     ) -> Outcome:
         """Run it twice, the second time in a fresh copy of the database and with other addresses in memory.
 
         Raises Diverged, which names the first difference; what the program raises, if it does so both times; and
-        SimulationError where the order of sets changes from process to process.
+        SimulationError where the order of sets changes from process to process. `trace` adds remarks to the entries.
         """
         require_fixed_hash_seed()
-        first = self._attempt(main, _choices(seed, token), processes or {}, trace=True, fresh=False)
+        first = self._attempt(main, _choices(seed, token), processes or {}, trace=True, fresh=False, remarks=trace)
         ballast = [bytearray(size) for size in range(1, 8192, 7)]  # what is made from here on lies elsewhere
-        second = self._attempt(main, _choices(seed, token), processes or {}, trace=True, fresh=True)
+        second = self._attempt(main, _choices(seed, token), processes or {}, trace=True, fresh=True, remarks=False)
         del ballast[:]
         if first.signature != second.signature:
             raise Diverged(first, second)
@@ -232,10 +233,17 @@ class Simulation:
         return None
 
     def _attempt(
-        self, main: Program, choices: Choices, processes: Mapping[str, Program], *, trace: bool, fresh: bool
+        self,
+        main: Program,
+        choices: Choices,
+        processes: Mapping[str, Program],
+        *,
+        trace: bool,
+        fresh: bool,
+        remarks: bool = True,
     ) -> "Attempt":
         scheduler = Replay() if choices.replaying else self._scheduler()
-        record = Record(keep=trace)
+        record = Record(keep=trace, remarks=remarks)
         self._prepare(fresh)
         loop = SimLoop(Clock(), scheduler, choices, record)
         reserve = self._reserve if self._keep else None

@@ -3,6 +3,7 @@
 DURESS_REQUIRE is a list like `docker,toxiproxy`; `.ci/run` sets it, so that nothing is skipped there unnoticed.
 """
 
+import contextlib
 import os
 
 import pytest
@@ -20,12 +21,15 @@ def needs(name: str, missing: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"{name}: {missing}")
 
 
-def why_no_docker() -> str:
-    """Why there is no Docker daemon; empty where there is."""
+def why_no_docker(image: str | None = None) -> str:
+    """Why there is no Docker daemon, or not the image; empty where there is."""
     try:
-        containers.connect().close()
+        client = containers.connect()
     except containers.NoDocker as error:
         return str(error)
+    with contextlib.closing(client):
+        if image is not None and not client.images.list(image):
+            return f"no image {image}: docker build -t {image} --build-arg BASE=… ."
     return ""
 
 

@@ -25,7 +25,13 @@ KEYS: Final = {
     "schema": ("engine",),
 }
 # Read elsewhere: where PostgreSQL's programs and files are, and who it runs as; what our own tests may not go without.
-FOREIGN: Final = ("DURESS_POSTGRES", "DURESS_POSTGRES_DIRECTORY", "DURESS_POSTGRES_USER", "DURESS_REQUIRE")
+FOREIGN: Final = (
+    "DURESS_POSTGRES",
+    "DURESS_POSTGRES_DIRECTORY",
+    "DURESS_POSTGRES_USER",
+    "DURESS_REQUIRE",
+    "DURESS_IMAGE",
+)
 
 
 def variable(key: str) -> str:

@@ -105,7 +105,7 @@ def _worlds(tools: Mapping[str, Finding], postgres: Finding | None) -> list[Find
         else world("sim", "simulated workers, a controlled PostgreSQL", postgres, tools["C compiler"])
     )
     real = world("procs", "real processes, a private PostgreSQL", postgres)
-    return [simulated, real]
+    return [simulated, real, world("docker", "containers on a network of their own", tools["docker"])]
 
 
 def _networks() -> list[Finding]:

@@ -2,10 +2,9 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import click
 
 
 class Interruption:
@@ -29,7 +28,8 @@ class Interruption:
                 task.cancel()
             else:
                 self.asked = True
-                click.echo("finishing what runs, then the report; Ctrl-C again stops at once", err=True)
+                # Not by click, which writes past the view that stands on a terminal, and leaves a line of it behind.
+                print("finishing what runs, then the report; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
         loop.add_signal_handler(signal.SIGINT, interrupted)
         loop.add_signal_handler(signal.SIGTERM, task.cancel)

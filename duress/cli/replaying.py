@@ -97,7 +97,7 @@ async def _replay(
             show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE if report else None)
         return compared[-1].code
 
-    outcomes, code = await conduct(orders, each, report=report)
+    outcomes, code = await conduct(orders, each, report=report, quiet=as_json)
     if as_json and outcomes:
         replays = [{"token": one.token, "same": one.same, "said": one.said} for one in compared]
         campaigns = [(order.out, outcome.campaign) for order, outcome in outcomes]

@@ -1,10 +1,11 @@
 """`duress run`: scenarios under faults, judged and reported."""
 
 import asyncio
+import contextlib
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from duress.cli.choices import (
 from duress.cli.document import document
 from duress.cli.folders import as_name, new_folder
 from duress.cli.interruption import Interruption
+from duress.cli.live import Progress, writing
 from duress.faults.network import NetworkUnavailable
 from duress.faults.postgres import ServerError
 from duress.faults.worlds import NetworkName, World
@@ -140,8 +142,9 @@ class Flags:
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
 @click.option("--cluster", metavar="ADDRESS", help="In sim: let the workers of this Dask scheduler run the seeds.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing while it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **flags: object) -> int:
+def command(scenarios: tuple[str, ...], quiet: bool, as_json: bool, world: World | None, **flags: object) -> int:
     """Run each SCENARIO (a name from `duress list`, or your own as package.module:name) once per seed.
 
     Exit code: 0 pass, 1 an invariant was violated, 2 usage, 3 the harness failed, 4 inconclusive, 5 nothing selected,
@@ -165,7 +168,7 @@ def command(scenarios: tuple[str, ...], as_json: bool, world: World | None, **fl
         return codes.NOTHING_SELECTED
     # All of them first: a typing error runs nothing.
     orders = [_order(reference, chosen, seeds, alone=len(scenarios) == 1) for reference in scenarios]
-    return asyncio.run(_run(orders, as_json, chosen.cluster))
+    return asyncio.run(_run(orders, quiet=quiet, as_json=as_json))
 
 
 def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -> Order:
@@ -201,6 +204,7 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
         out=out,
         asked=None if flags.faults is None else tuple(kinds),
         jobs=flags.jobs,
+        cluster=flags.cluster,
         repeat=_repeat(flags),
         shard=flags.shard,
         command=_command(reference, flags),
@@ -220,6 +224,7 @@ def _command(reference: str, flags: Flags) -> list[str]:
         "--canary": flags.canary,
         "--scheduler": flags.scheduler,
         "--cluster": flags.cluster,
+        "--network": flags.network,
         "--dsn": None if flags.dsn is None else without_password(flags.dsn),
     }
     words += [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
@@ -236,20 +241,20 @@ def _repeat(flags: Flags) -> list[str]:
     return [*words, *(word for size in flags.sizes for word in ("--set", size))]
 
 
-async def _run(orders: list[Order], as_json: bool, cluster: str | None) -> int:
+async def _run(orders: list[Order], *, quiet: bool, as_json: bool) -> int:
     def each(order: Order, outcome: Outcome) -> int:
         if not as_json:
             show(outcome.campaign, terminal.results(), report=order.out / reports.HTML_FILE)
         return codes.PASS
 
-    outcomes, code = await conduct(orders, each, cluster=cluster)
+    outcomes, code = await conduct(orders, each, quiet=quiet or as_json)
     if as_json and outcomes:
         sys.stdout.buffer.write(document([(order.out, outcome.campaign) for order, outcome in outcomes]))
     return code
 
 
 async def conduct(
-    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True, cluster: str | None = None
+    orders: Sequence[Order], each: Callable[[Order, Outcome], int], *, report: bool = True, quiet: bool = True
 ) -> tuple[list[Conducted], int]:
     """Run the campaigns one after the other, write their reports, and call `each`; returns the exit code too.
 
@@ -264,11 +269,12 @@ async def conduct(
             for order in orders:
                 if not interruption.going():
                     break
-                outcome = await _campaign(order, interruption, cluster)
+                outcome = await _campaign(order, interruption, quiet=quiet)
                 outcomes.append((order, outcome))
                 found.append(codes.of_campaign(outcome.campaign))
                 if report:
-                    found.append(await asyncio.to_thread(_write, outcome, order.out))
+                    with writing("writing the report", quiet=quiet):
+                        found.append(await asyncio.to_thread(_write, outcome, order.out))
                 found.append(each(order, outcome))
     except (ServerError, DatabaseUnusable, NetworkUnavailable, ClusterUnusable) as error:
         click.echo(f"Error: {error}", err=True)
@@ -281,22 +287,26 @@ async def conduct(
     return outcomes, codes.first_of([*found, codes.INTERRUPTED] if interruption.asked else found)
 
 
-async def _campaign(order: Order, interruption: Interruption, cluster: str | None) -> Outcome:
-    if cluster is not None:
-        async with open_cluster(cluster, order.work.reference) as opened:
-            work = replace(order.work, cluster=opened)
-            return await _watched(replace(order, work=work, jobs=opened.lanes), interruption)
-    return await _watched(order, interruption)
-
-
-async def _watched(order: Order, interruption: Interruption) -> Outcome:
-    with terminal.Progress(order.work.reference, len(order.seeds)) as progress:
-        outcome = await run_campaign(order, progress, interruption.going)
+async def _campaign(order: Order, interruption: Interruption, *, quiet: bool) -> Outcome:
+    kinds = {kind for kind, weight in order.kinds.items() if weight}
+    with Progress(order.work.reference, len(order.seeds), kinds if order.plan is None else (), quiet=quiet) as progress:
+        async with _placed(order) as placed:
+            outcome = await run_campaign(placed, progress, interruption.going)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
     for divergence in outcome.campaign.divergences[:_SHOWN]:
         click.echo(terminal.divergence(divergence), err=True)
     return outcome
+
+
+@contextlib.asynccontextmanager
+async def _placed(order: Order) -> AsyncIterator[Order]:
+    """The order with the cluster that simulates for it, if it names one."""
+    if order.cluster is None:
+        yield order
+        return
+    async with open_cluster(order.cluster, order.work.reference) as cluster:
+        yield replace(order, work=replace(order.work, cluster=cluster), jobs=cluster.lanes)
 
 
 def _write(outcome: Outcome, folder: Path) -> int:

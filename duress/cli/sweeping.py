@@ -13,9 +13,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from duress.cli import codes, terminal
+from duress.cli import codes
 from duress.cli.choices import chosen_canary, chosen_options, chosen_settings
 from duress.cli.folders import new_folder
+from duress.cli.live import Progress
 from duress.faults.plan import describe
 from duress.faults.postgres import ServerError
 from duress.scenarios import coverage, registry
@@ -131,7 +132,7 @@ async def _sweep(order: Order, flags: Flags, places: Sequence[Where], as_json: b
     wanted = coverage.targets(base, {where: faults[where] for where in places})
     head = Head(seed=seed, hash=base.simulated.hash, code=base.simulated.code)
     results = Results(order.out / "sweep.jsonl", head)
-    with terminal.Progress(order.work.reference, len(wanted)) as progress:
+    with Progress(order.work.reference, len(wanted), quiet=as_json) as progress:
         await sweep(order, seed, ((one,) for one in wanted), results, progress.swept, until=until)
         if flags.pairs:
             drawn: Iterator[tuple[Target, ...]] = itertools.chain(pairs(wanted, seed))

@@ -12,6 +12,9 @@ import psycopg
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.target import Target
+from duress.faults.journal import Journal
+from duress.faults.kernel import Drop
+from duress.faults.needs import no_dropping
 from duress.faults.network import Network, Reading
 from duress.faults.observe import Look, Observer, Sighting
 from duress.faults.observe_links import Probe, SocketWatch, ports_of
@@ -33,9 +36,10 @@ POLL = 0.02  # seconds between two looks for a connection of the worker
 class NetworkFaults:
     """The lives of injections that strike a worker's way to the server. `clock` is the observer's."""
 
-    def __init__(self, target: Target, observer: Observer, patience: Patience) -> None:
+    def __init__(self, target: Target, observer: Observer, journal: Journal, patience: Patience) -> None:
         self._target = target
         self._observer = observer
+        self._journal = journal
         self._patience = patience
         # One at a time on a worker's way: the end of one would end another.
         self._ways: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -75,23 +79,48 @@ class NetworkFaults:
             injection.was_healed(await self._over(injection, watch.accepted))
 
     async def partition(self, injection: Injection, fault: Partition) -> None:
-        """Withhold what passes for a while."""
+        """Let nothing pass for a while."""
+        if fault.packets == "dropped" and (why := no_dropping()):
+            injection.missed(why)
+            return
         async with self._probing(injection) as probe:
             if probe is None:
                 return
-            injection.asked = self._observer.clock()
-            try:
-                await self._network.withhold(injection.worker, fault.direction)
+            async with self._cut_off(injection, fault):
                 sighting = await self._see(probe.unanswered)
                 if sighting is not None:
                     injection.took_effect(sighting)
                     await injection.hold(fault.duration)
-            finally:
-                await self._network.release(injection.worker, alive=fault.heals == "alive")
             if sighting is None:
                 injection.missed(f"worker {injection.worker} was not cut off: a probe on its way was answered")
                 return
             injection.was_healed(await self._over(injection, probe.settled))
+
+    @contextlib.asynccontextmanager
+    async def _cut_off(self, injection: Injection, fault: Partition) -> AsyncIterator[None]:
+        """Nothing passes meanwhile: withheld by the network, or dropped by the kernel."""
+        worker, alive = injection.worker, fault.heals == "alive"
+        if fault.packets == "withheld":
+            injection.asked = self._observer.clock()
+            try:
+                await self._network.withhold(worker, fault.direction)
+                yield
+            finally:
+                await self._network.release(worker, alive=alive)
+            return
+        drop = Drop(ports_of(self._target.link(worker)), fault.direction)
+        entry = self._journal.record(drop.undo, describe(injection.event))
+        injection.asked = self._observer.clock()
+        try:
+            drop.begin()  # some 10 ms in which nothing else happens here, so that it cannot be left half done
+            try:
+                yield
+            finally:
+                drop.end()
+        finally:
+            self._journal.done(entry)
+            if not alive:
+                await self._network.drop(worker, "rst" if self._network.name == "proxy" else "fin")
 
     async def slow(self, injection: Injection, fault: SlowLink) -> None:
         """Let everything take longer for a while."""

@@ -64,7 +64,7 @@ class ProcsInjector:
         self._on_workers = WorkerFaults(target, observer, journal, patience)
         self._sessions = Sessions(target.dsn)
         self._on_server = ServerFaults(target, observer, self._sessions, patience)
-        self._on_network = NetworkFaults(target, observer, patience)
+        self._on_network = NetworkFaults(target, observer, journal, patience)
         self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
         self._injections: list[Injection] = []
         self._lives: dict[type[Fault], Life] = {

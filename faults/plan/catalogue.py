@@ -77,15 +77,17 @@ class Partition(Fault, frozen=True, kw_only=True, tag="partition"):
     """For `duration` seconds what the worker sends (`to-server`), what it is sent (`to-worker`), or both is withheld.
 
     Connections stay up and sessions keep their locks. It heals with them `alive` (what was withheld arrives, in order) or
-    `dead` (they are reset).
+    `dead` (they are reset). `dropped` packets are not even acknowledged, which needs root among real processes.
     """
 
     duration: float
     direction: Direction = "both"
     heals: Literal["alive", "dead"] = "alive"
+    packets: Literal["withheld", "dropped"] = "withheld"
 
     def words(self) -> tuple[str, str]:
         side = "" if self.direction == "both" else f" ({self.direction})"
+        side += " by dropping packets" if self.packets == "dropped" else ""
         dead = "; its connections are dead then" if self.heals == "dead" else ""
         return f"partition {{}} from PostgreSQL{side}", f" for {self.duration:g} s{dead}"
 

@@ -8,17 +8,39 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any, Final
+
+from docker.errors import APIError
+from docker.types import IPAMConfig, IPAMPool
 
 from duress.faults.containers import NoDocker
 from duress.faults.postgres import ServerError
 from duress.faults.postgres.guard import Guard
-from duress.scenarios.docker.daemon import open_daemon
+from duress.scenarios.docker.daemon import Daemon, open_daemon
 from duress.scenarios.docker.image import Code, chosen_image
 from duress.scenarios.docker.server import open_server
 from duress.scenarios.docker.world import DockerGround, Shared
 from duress.scenarios.procs.database import Databases
 from duress.scenarios.procs.ground import build
 from duress.scenarios.work import Work
+
+SUBNETS: Final = 20  # that are tried: one may be in use here
+
+
+def _create_network(daemon: Daemon) -> Any:
+    """A network without a way out. With a subnet of our choice: only there can a container have its address back, which it
+    needs for its connections to live on after a partition.
+    """
+    for attempt in range(SUBNETS):
+        subnet = f"10.{200 + secrets.randbelow(55)}.{secrets.randbelow(256)}.0/24"
+        pool = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+        name = f"duress-{os.getpid()}-{secrets.token_hex(3)}"
+        try:
+            return daemon.client.networks.create(name, internal=True, labels=daemon.labels, ipam=pool)
+        except APIError as error:
+            if "overlap" not in str(error) or attempt + 1 == SUBNETS:
+                raise ServerError(f"no network could be made for the containers: {error.explanation}") from error
+    raise AssertionError("not reached")
 
 
 @contextlib.asynccontextmanager
@@ -31,8 +53,8 @@ async def open_docker_ground(work: Work) -> AsyncIterator[DockerGround]:
             raise ServerError(f"--world docker: {error}") from None
         code = Code()
         image = await chosen_image(daemon)
-        name = f"duress-{os.getpid()}-{secrets.token_hex(3)}"
-        network = await daemon.ask(daemon.client.networks.create, name, internal=True, labels=daemon.labels)
+        network = await daemon.ask(_create_network, daemon)
+        name = str(network.name)
         stack.push_async_callback(daemon.ask, network.remove)
         server = await stack.enter_async_context(open_server(daemon, image, code, name))
         databases = Databases.on(server.dsn)

@@ -79,6 +79,7 @@ async def chosen_image(daemon: Daemon) -> str:
     program = "import sys; print(*sys.version_info[:2], sep='.')"
 
     def version() -> str:
+        daemon.client.images.get(name)  # `run` would look for it in a registry
         said: Any = daemon.client.containers.run(
             name, [PYTHON, "-c", program], remove=True, network_disabled=True, labels=daemon.labels
         )

@@ -180,20 +180,24 @@ class DockerInjector:
             if sighting is not None:
                 injection.took_effect(sighting)
                 await injection.hold(fault.duration)
+                if fault.heals == "dead":
+                    await self._end_sessions(injection.worker)
         finally:
-            with contextlib.suppress(APIError, NotFound):  # it was killed meanwhile
+            with contextlib.suppress(NotFound):  # it was removed meanwhile
                 await self._daemon.ask(network.connect, container, ipv4_address=before["IPAddress"])
         if sighting is None:
             injection.missed(f"container {container.name} was still on the network")
             return
-        found = self._workers.contained(injection.worker)
-        if fault.heals == "dead" and found is not None and found[1] is not None:
-            while await self._sessions.terminate(found[1]) is not None:
-                pass
         healed = await self._seen(container, lambda said: self._on(said) or _exited(said), self._patience.effect)
         if healed is None:
             raise RuntimeError(f"container {container.name} did not come back to the network")
         injection.was_healed(healed)
+
+    async def _end_sessions(self, worker: int) -> None:
+        """End the server's side of all connections of a worker, which cannot make others now."""
+        found = self._workers.contained(worker)
+        while found is not None and found[1] is not None and await self._sessions.terminate(found[1]) is not None:
+            pass
 
     def _off(self, said: dict[str, Any]) -> str | None:
         return (

@@ -39,21 +39,6 @@ LIVES: Final = (
         ),
     ),
     Mutant(
-        name="rest-of-a-sleep",
-        doc="a sleep found in a replay counts as over if less than a second of it is left",
-        like="timeout of an event without a checkpoint, so that a replay takes another path",
-        grade="one fault",
-        takes="a worker dies while a workflow sleeps",
-        breaks=("T1",),
-        substitutions=(
-            Substitution(
-                "engine/sleeping.py",
-                "if due_at <= execution.claimed.claimed_at:",
-                "if due_at <= execution.claimed.claimed_at + options.suspend_after:",
-            ),
-        ),
-    ),
-    Mutant(
         name="sleep-by-own-clock",
         doc="a sleep in memory ends by the worker's clock, and does not ask the database's",
         like="sleep scheduled on a skewed worker clock",
@@ -106,21 +91,6 @@ LIVES: Final = (
         breaks=("W3", "L1", "F1", "F2"),
         substitutions=(
             Substitution(TABLES, "create table {schema}.worker (", "create unlogged table {schema}.worker ("),
-        ),
-    ),
-    Mutant(
-        name="deadlock-is-failure",
-        doc="a transaction that PostgreSQL chose as the victim of a deadlock has failed, and that is recorded",
-        like=STORED,
-        grade="one fault",
-        takes="a deadlock with somebody else's transaction",
-        breaks=("S7",),
-        substitutions=(
-            Substitution(
-                "engine/link.py",
-                "_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)",
-                "_CONTENTION = (pg.SerializationFailure, pg.LockNotAvailable)",
-            ),
         ),
     ),
     Mutant(

@@ -204,4 +204,22 @@ OWNERS: Final = (
             ),
         ),
     ),
+    Mutant(
+        name="takeover-spares-locked",
+        doc="a takeover sets free what nobody has locked just then",
+        like="orphan never reclaimed",
+        grade="rare",
+        takes="a paused worker comes back and writes between the end of its sessions and the end of its takeover",
+        breaks=("W3", "L1"),
+        substitutions=(
+            Substitution(
+                WORKER,
+                FREED,
+                FREED.replace(
+                    "l.owner = victim;",
+                    "l.number in (select o.number from {schema}.live o where o.owner = victim for update skip locked);",
+                ),
+            ),
+        ),
+    ),
 )

@@ -8,7 +8,7 @@ from functools import partial
 from duress.engine import observer
 from duress.engine.observer import Facts
 from duress.scenarios import history
-from duress.scenarios.points import Armed, Reported
+from duress.scenarios.points import Reported
 from duress.scenarios.recorder import Recorder
 from duress.scenarios.serving import serve
 from duress.scenarios.settings import Settings
@@ -54,19 +54,21 @@ class Worker:
 
 
 class SimCrew:
-    """All workers of a run, by number. `held` is awaited while a worker stands still at an armed point."""
+    """All workers of a run, by number. `held` is awaited while a worker stands still at a point where `pulls` says so; only
+    there, so that a run is the one without faults until the first strikes.
+    """
 
     def __init__(
         self,
         run: Run,
         settings: Settings,
-        armed_for: Callable[[int], tuple[Armed, ...]],
+        pulls: Callable[[int, str, object], bool],
         held: Callable[[int, Reported], Awaitable[None]],
         recorder: Recorder,
     ) -> None:
         self._run = run
         self._settings = settings
-        self._armed_for = armed_for
+        self._pulls = pulls
         self._held = held
         self._recorder = recorder
         self._workers: list[Worker] = []
@@ -133,7 +135,7 @@ class SimCrew:
     def heard(self, number: int, name: str, facts: Facts) -> Awaitable[None] | None:
         """A worker passes a point; what it gets to await there, if it must stop."""
         worker = self._workers[number]
-        held = any(armed.matches(name, facts.get("name")) for armed in self._armed_for(number))
+        held = self._pulls(number, name, facts.get("name"))
         report = Reported(at=self._recorder.now(), name=name, facts=facts, held=held)
         self._recorder.add(f"worker {number}", name, facts)
         if name == observer.WORKER_JOINED:

@@ -106,7 +106,7 @@ def _played(shared: Shared, harness: Program, seed: int, *, twice: bool) -> Outc
     simulation, how = shared.simulation, shared.simulating
     token = None if how.choices is None else tokens.encode(seed, how.choices)
     if twice:
-        return simulation.check_twice(harness, seed=seed, token=token)
+        return simulation.check_twice(harness, seed=seed, token=token, trace=how.trace)
     return simulation.run(harness, seed=seed, token=token, trace=how.trace, fresh=how.fresh)
 
 
@@ -121,7 +121,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     scenario, settings = shared.scenario, shared.settings
     recorder = Recorder(lambda: run.now, partial(_remark, run) if shared.simulating.trace else None)
     strikes = Strikes(plan, recorder)
-    crew = SimCrew(run, settings, strikes.triggers.armed_for, strikes.held, recorder)
+    crew = SimCrew(run, settings, strikes.triggers.pulls, strikes.held, recorder)
     injector = StatementInjector(run, recorder, SimInjector(Scene(run, crew, recorder, scenario.contention)))
     strikes.attach(crew, injector)
     statements = Statements(run, crew, strikes, injector)

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -17,7 +20,8 @@ from machine import needs, why_no_toxiproxy
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.target import WorkerProcess
-from duress.faults.journal import Journal
+from duress.faults.journal import Journal, heal_leftovers
+from duress.faults.needs import no_dropping
 from duress.faults.plan import (
     AnyFault,
     CutCommit,
@@ -262,3 +266,66 @@ def test_without_a_network_its_faults_are_refused_by_name(server: Any, tmp_path:
                     await injector.inject(now(Partition(duration=1.0)), 0)
 
     asyncio.run(check())
+
+
+def rules() -> list[str]:
+    """The kernel's tables that are ours."""
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if "duress_" in line]
+
+
+@pytest.mark.skipif(bool(no_dropping()), reason=no_dropping())
+@pytest.mark.parametrize("heals", ["alive", "dead"])
+@pytest.mark.parametrize("direction", ["both", "to-server", "to-worker"])
+def test_packets_that_the_kernel_drops_are_noticed_by_tcp_itself(
+    server: Any, tmp_path: Path, direction: Any, heals: Any
+) -> None:
+    """And not while they are withheld only. What would undo it is written down meanwhile, and nothing is left of it."""
+
+    async def check() -> None:
+        async with standing(server, tmp_path / "journal", "proxy") as (target, injector, client):
+            options = {"tcp_user_timeout": 400, "keepalives_idle": 1}
+            watchful = await psycopg.AsyncConnection.connect(target.link(0), autocommit=True, **options)  # type: ignore[arg-type]
+            injection = await injector.inject(now(Partition(duration=0.9, direction=direction)), 0)
+            assert injection.fired
+            assert await hangs(watchful)
+            await injection.done()
+            fault = Partition(duration=2.5, direction=direction, heals=heals, packets="dropped")
+            injection = await injector.inject(now(fault), 0)
+            assert injection.fired, injection.reason
+            [journal] = (tmp_path / "journal").glob("*.jsonl")
+            assert '"nft","delete","table","inet","duress_' in journal.read_text()
+            assert await is_lost(watchful)
+            assert await works(await connect(target.link(1)))
+            await injection.done()
+            assert not list((tmp_path / "journal").glob("*.jsonl"))
+            assert await (works if heals == "alive" else is_lost)(client)
+            assert not rules()
+
+    asyncio.run(asyncio.wait_for(check(), 60))
+
+
+@pytest.mark.skipif(bool(no_dropping()), reason=no_dropping())
+def test_doctor_takes_back_the_rules_of_a_harness_that_was_killed(server: Any, tmp_path: Path) -> None:
+    harness = """
+import asyncio, sys, time
+from pathlib import Path
+from test_injectors_network import held, standing, Partition
+class Server:
+    def dsn(self, tcp=False): return sys.argv[1]
+async def main():
+    async with standing(Server(), Path(sys.argv[2]), "proxy") as (_, injector, _):
+        injection = await injector.inject(held(Partition(duration=60, packets="dropped")), 0)
+        print(injection.fired, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", harness, server.dsn(), str(tmp_path)]
+    path = f"{Path(__file__).parent}:{Path(__file__).parents[1]}"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"True\n"
+        process.kill()
+    assert rules()
+    said = heal_leftovers(tmp_path)
+    assert len(said) == 1 and "'nft delete table inet duress_" in said[0]
+    assert not rules()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from duress.faults.plan import kind
+from duress.faults.plan import Plan, kind
 from duress.scenarios import coverage, registry
 from duress.scenarios.campaign import Order
 from duress.scenarios.coverage import Swept, Target, Where
@@ -79,6 +79,26 @@ def test_each_fault_strikes_at_each_kind_of_place_to_the_last_and_payments_survi
     for one in results:
         assert (one.verdict, one.struck, one.why) == ("pass", 1, ()), one
         assert one.token == ""
+
+
+def test_nothing_changes_until_the_fault_strikes(tmp_path: Path) -> None:
+    """What was observed up to then is what the run without faults has shown, to the last fact and the nanosecond."""
+    asked = order(tmp_path)
+
+    async def run() -> None:
+        seed, base = await base_run(asked, [1])
+        wanted = coverage.targets(base, coverage.faults(asked.work.settings.lease))
+        kills = [one for one in wanted if kind(one.event.fault) == "kill-worker"]
+        often = max(kills, key=lambda one: getattr(one.event.trigger, "occurrence", 0))
+        async with open_sim_ground(asked.work, 0) as ground:
+            for one in (often, kills[len(kills) // 2], kills[-1]):
+                observed = await ground.observe(seed, Plan(events=(one.event,)))
+                [record] = observed.faults
+                assert record.asked is not None
+                before = [entry for entry in observed.evidence.history if entry.at < record.asked]
+                assert len(before) > 5 and before == list(base.evidence.history[: len(before)]), one
+
+    asyncio.run(run())
 
 
 def test_a_canary_fails_within_its_window_and_nowhere_else(tmp_path: Path) -> None:

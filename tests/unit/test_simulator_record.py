@@ -77,4 +77,8 @@ def test_remarks_stand_between_entries_and_change_no_hash() -> None:
     assert record.hexdigest() == recorded(2).hexdigest()
     blind = Record(keep=False)
     blind.remark(0, "", "point", "first")
-    assert not blind.keeps and blind.told == ()
+    assert not blind.takes_remarks and blind.told == ()
+    deaf = Record(remarks=False)
+    deaf.remark(0, "", "point", "first")
+    deaf.add(0, "", "step", "one")
+    assert [entry.text for entry in deaf.told] == ["one"]

@@ -66,3 +66,41 @@ def test_what_finds_nothing_for_long_has_not_fired(monkeypatch: pytest.MonkeyPat
         assert made.all[0].why_not == "no session"
 
     asyncio.run(run())
+
+
+class Trap:
+    """An injector that lets its victim go on, and strikes when it next sees `prey`."""
+
+    def __init__(self) -> None:
+        self.prey = asyncio.Event()
+
+    async def inject(self, event: Event, worker: int) -> Injection:
+        injection = Injection(event, worker)
+
+        async def life() -> None:
+            injection.release()
+            await self.prey.wait()
+            injection.took_effect(Sighting(1.0, "seen"))
+            await injection.hold(60.0)
+
+        injection.begin(life())
+        await injection.released()
+        return injection
+
+
+def test_a_fault_that_waits_for_its_victim_is_not_yet_injected() -> None:
+    async def run() -> None:
+        trap = Trap()
+        made = Strikes(Plan(events=(EVENT,)), Recorder())
+        crew: Any = object()
+        injector: Any = trap
+        made.attach(crew, injector)
+        await made.held(0, REACHED)
+        assert not made.injected  # work must go on, or nothing will be there to strike
+        trap.prey.set()
+        await asyncio.sleep(0.01)
+        assert made.injected and not made.used_up
+        await made.settle()
+        assert made.used_up
+
+    asyncio.run(run())

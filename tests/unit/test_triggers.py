@@ -60,3 +60,16 @@ def test_two_events_at_one_point_are_both_pulled() -> None:
     triggers = Triggers(Plan(events=(first, second)))
     assert triggers.reached(0, "step.ended", "debit") == [(0, first)]
     assert triggers.reached(0, "step.ended", "charge") == [(1, second)]
+
+
+def test_an_arrival_that_pulls_nothing_is_counted_and_one_that_does_is_left_to_be() -> None:
+    """Where a worker is stopped only for what strikes, nothing else may count."""
+    event, other = at("step.started", 3, "charge", worker=1), at("step.started", 2, worker=1)
+    triggers = Triggers(Plan(events=(event, other)))
+    assert not triggers.pulls(0, "step.started", "charge") and not triggers.pulls(1, "step.ended", "charge")
+    assert not triggers.pulls(1, "step.started", "charge")
+    assert triggers.pulls(1, "step.started", "charge")
+    assert triggers.reached(1, "step.started", "charge") == [(1, other)]
+    assert triggers.pulls(1, "step.started", "charge")
+    assert triggers.reached(1, "step.started", "charge") == [(0, event)]
+    assert not triggers.pulls(1, "step.started", "charge")
