@@ -157,8 +157,6 @@ def _too_many_outages(events: list[Event]) -> Iterator[str]:
     outages = [event for event in events if isinstance(event.fault, OUTAGES)]
     if len(outages) > MOST_OUTAGES:
         yield f"more than {MOST_OUTAGES} outages of the server"
-    if sum(isinstance(event.fault, Failover) for event in events) > 1:
-        yield "there is one standby to fail over to"
     if sum(isinstance(event.trigger, AtPoint) for event in outages) > 1:
         yield "two outages of the server could come at any distance from each other"
 
