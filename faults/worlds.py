@@ -10,7 +10,18 @@ from typing import Final, Literal
 import msgspec
 
 from duress.faults.needs import lacking, no_dropping
-from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Partition, Plan, PlanError, kind, kind_of
+from duress.faults.plan import (
+    KINDS,
+    OUTAGES,
+    AtStatement,
+    ClockJump,
+    DropConnection,
+    Partition,
+    Plan,
+    PlanError,
+    kind,
+    kind_of,
+)
 
 World = Literal["sim", "procs", "docker"]
 # Between real workers and the server; a simulated world has its own.
@@ -48,7 +59,7 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "fsync-fails": (_SIM,),
     "clock-skew": (_SIM,),
     "clock-jump": (_SIM,),
-    "pooler": (),
+    "pooler": (_PROXY,),
 }
 # What strikes a worker's way to the server.
 NETWORK_KINDS: Final = frozenset(
@@ -135,6 +146,11 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        elif isinstance(event.fault, ClockJump) and event.fault.of == "server" and world != "sim":
+            yield (
+                f"events[{index}].fault.of is 'server': the clock of a real server cannot be moved; leave it out, or use"
+                " --world sim"
+            )
         elif (
             world != "sim" and isinstance(event.fault, Partition) and event.fault.packets == "dropped" and no_dropping()
         ):

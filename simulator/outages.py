@@ -172,6 +172,19 @@ class Outages:
             self._sessions.broken = None
         self._recover()
 
+    def clock_jump(self, seconds: float) -> None:
+        """Set the server's clock forward (or back), for good. Timers and waits do not notice, as on a real machine; but
+        PostgreSQL looks at the clock when one goes off.
+        """
+        self._note(f"wall clock moved by {seconds} s")
+        self._sessions.jump(round(seconds * 1_000_000))
+
+    @property
+    def clock_us(self) -> int:
+        """What the server's clock shows now, in µs since 1970."""
+        self._sessions.set_now()
+        return self._cell.now_us
+
     @property
     def kept_waiting(self) -> int:
         """How many things wait for a server that stands still."""

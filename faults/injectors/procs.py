@@ -13,6 +13,7 @@ from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.network import NetworkFaults
 from duress.faults.injectors.outages import Outages
 from duress.faults.injectors.patience import Patience
+from duress.faults.injectors.pooled import PooledFaults
 from duress.faults.injectors.server import ServerFaults
 from duress.faults.injectors.sessions import Sessions
 from duress.faults.injectors.statements import StatementFaults
@@ -39,6 +40,7 @@ from duress.faults.plan import (
     PausePostgres,
     PauseWorker,
     Plan,
+    Pooler,
     ReadOnly,
     RefuseConnections,
     RestartPostgres,
@@ -77,6 +79,7 @@ class ProcsInjector:
         self._on_statements = StatementFaults(target, observer, self._sessions, patience)
         self._injections: list[Injection] = []
         self._lives: dict[type[Fault], Life] = {
+            Pooler: PooledFaults(target, observer, patience).pool,
             KillWorker: self._on_workers.kill,
             PauseWorker: self._on_workers.pause,
             StopWorker: self._on_workers.stop,
