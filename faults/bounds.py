@@ -105,7 +105,7 @@ def _objections(events: list[Event], bounds: Bounds) -> Iterator[str]:
     yield from _too_many_down(events, bounds)
     yield from _gone_for_good(events, bounds)
     yield from _too_many_outages(events)
-    yield from _without_a_second_server(events)
+    yield from _pooled_pair(events)
     for later, event in enumerate(events):
         for other in events[:later]:
             yield from _too_close(other, event, bounds)
@@ -146,12 +146,10 @@ def _gone_for_good(events: list[Event], bounds: Bounds) -> Iterator[str]:
             yield "another fault may find its worker gone for good"
 
 
-def _without_a_second_server(events: list[Event]) -> Iterator[str]:
-    """A pair fails over once; a worker is led through a pooler before a single server only."""
-    failovers = sum(isinstance(event.fault, Failover) for event in events)
-    if failovers > 1:
-        yield "a second failover would find no standby"
-    if failovers and any(isinstance(event.fault, Pooler) for event in events):
+def _pooled_pair(events: list[Event]) -> Iterator[str]:
+    """A worker is led through a pooler before a single server only."""
+    faults = [event.fault for event in events]
+    if any(isinstance(fault, Failover) for fault in faults) and any(isinstance(fault, Pooler) for fault in faults):
         yield "no pooler stands before two servers"
 
 

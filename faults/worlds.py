@@ -57,8 +57,8 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "failover": (_PROCS,),
     "disk-full": (_SIM, _PROCS),
     "fsync-fails": (_SIM,),
-    "clock-skew": (_SIM,),
-    "clock-jump": (_SIM,),
+    "clock-skew": (_SIM, _PROCS),
+    "clock-jump": (_SIM, _PROCS),
     "pooler": (_PROXY,),
 }
 # What strikes a worker's way to the server.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+from duress.faults.injectors.clocks import ClockFaults
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.network import NetworkFaults
 from duress.faults.injectors.outages import Outages
@@ -23,6 +24,8 @@ from duress.faults.journal import Journal
 from duress.faults.observe import Observer
 from duress.faults.plan import (
     CancelStatement,
+    ClockJump,
+    ClockSkew,
     CrashBackend,
     CutCommit,
     Deadlock,
@@ -76,9 +79,12 @@ class ProcsInjector:
         self._on_server = ServerFaults(target, observer, self._sessions, patience)
         self._on_network = NetworkFaults(target, observer, journal, patience)
         self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
+        clocks = ClockFaults(target, observer, patience)
         self._on_statements = StatementFaults(target, observer, self._sessions, patience)
         self._injections: list[Injection] = []
         self._lives: dict[type[Fault], Life] = {
+            ClockSkew: clocks.skew,
+            ClockJump: clocks.jump,
             Pooler: PooledFaults(target, observer, patience).pool,
             KillWorker: self._on_workers.kill,
             PauseWorker: self._on_workers.pause,

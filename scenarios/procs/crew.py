@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,6 +43,9 @@ class Incarnation:
         self.incarnation: int | None = None
         self.joined = asyncio.Event()
         self.gone = asyncio.Event()  # reaped, and everything it said was heard
+        self.clock: tuple[float, float] | None = (
+            None  # when it last told the time, and how far that was off, in seconds
+        )
         self.expected = False  # a fault, or the end of the run, ends it
         self.process = process
 
@@ -211,6 +215,8 @@ class Crew:
             while (line := await reader.readline()).endswith(b"\n"):
                 report = _decode(line)
                 self._recorder.add(source, report.name, report.facts, report.at)
+                if report.wall is not None:
+                    one.clock = (report.at, report.wall - report.at - (time.time() - time.monotonic()))
                 if report.name == observer.WORKER_JOINED:
                     one.incarnation = int(report.facts["incarnation"] or 0)
                     one.joined.set()

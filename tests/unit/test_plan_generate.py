@@ -194,5 +194,5 @@ def test_nobody_fails_over_twice_nor_behind_a_pooler() -> None:
     again = Event(trigger=AtTime(seconds=3.0), fault=Failover(mode="async"))
     pooler = Event(trigger=AtTime(seconds=2.0), fault=Pooler(duration=0.5))
     assert objection([over], Bounds()) is None and objection([pooler], Bounds()) is None
-    assert objection([over, again], Bounds(horizon=5.0)) == "a second failover would find no standby"
+    assert objection([over, again], Bounds(horizon=5.0)) == "there is one standby to fail over to"
     assert objection([over, pooler], Bounds()) == "no pooler stands before two servers"
