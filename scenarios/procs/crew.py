@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Crew:
         self._spawn_process = spawn
         self._now: dict[int, Incarnation] = {}
         self._all: list[Incarnation] = []
+        self._awaited: Counter[int] = Counter()  # worker → faults that are about to end it
         self._tasks: set[asyncio.Task[None]] = set()
         self.unplanned: list[str] = []  # workers that ended though nobody ended them
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the harness's own failure
@@ -97,9 +99,16 @@ class Crew:
         return [number for number, one in sorted(self._now.items()) if one.joined.is_set() and not one.gone.is_set()]
 
     def expect_end(self, worker: int) -> None:
-        """The worker's present process is about to be ended on purpose."""
+        """The worker's process is about to be ended on purpose: the present one, or one that comes until `expect_no_more`,
+        for the present one may be ending already.
+        """
         if worker in self._now:
             self._now[worker].expected = True
+        self._awaited[worker] += 1
+
+    def expect_no_more(self, worker: int) -> None:
+        """It has been ended, or will not be."""
+        self._awaited[worker] -= 1
 
     async def start(self, count: int) -> None:
         """Start `count` workers and wait until all have joined. Raises WorkerStartFailed."""
@@ -156,6 +165,7 @@ class Crew:
         log = self._logs / f"worker-{number}.{sum(one.number == number for one in self._all)}.log"
         process, ours = await self._spawn_process(number, log)
         one = Incarnation(number, process, log)
+        one.expected = self._awaited[number] > 0
         self._now[number] = one
         self._all.append(one)
         self._recorder.add("harness", history.SPAWNED, {"worker": number, "pid": one.pid})
