@@ -384,6 +384,11 @@ class Session:
 
     @property
     def in_transaction(self) -> bool:
+        """Whether it is in a transaction that was begun and not ended."""
+        return not self.idle
+
+    @property
+    def at_work(self) -> bool:
         """Whether it is in a transaction, or in the middle of a statement."""
         return not (isinstance(self.standing, Ready) and self.idle)
 

@@ -20,7 +20,7 @@ from duress.faults.proxy.startup import Startup
 if TYPE_CHECKING:
     from duress.faults.proxy.port import Port
 
-_READY, _COMPLETE, _ERROR, _EXECUTE = b"ZCEE"
+_READY, _COMPLETE, _EXECUTE = b"ZCE"
 _BEGINS = frozenset(b"QPBEF")  # messages with which an exchange begins
 _Judged = tuple[Piece, Answer]
 
@@ -325,7 +325,7 @@ class Connection:
         for later, its in list(self._answered)[1:]:
             if later.kind == _READY:
                 return its.committed
-            if later.kind == _ERROR or its.wrote or its.committed:
+            if its.wrote or its.committed:
                 return False
         return None if self.exchange.ready_is_coming and self._replies_end is None else False
 
