@@ -19,6 +19,8 @@ from duress.simulator import TokenError
 _TOKEN: Final = re.compile(r"(?<!\S)s[0-9]+\.[0-9]+\.\S+")
 _PLAN: Final = re.compile(r"seed-([0-9]+)\.plan\.json")
 
+_LONGEST_NAME: Final = 255  # bytes, of a file; the token of a run with a plan of its own is longer
+
 
 class Planned(msgspec.Struct, frozen=True):
     """A run to repeat, and the plan file that takes the place of its plan, if there is one."""
@@ -30,6 +32,8 @@ class Planned(msgspec.Struct, frozen=True):
 def planned(target: str) -> list[Planned]:
     """The runs that a token stands for (one), or a file or folder (perhaps several)."""
     path = Path(target)
+    if len(path.name.encode()) > _LONGEST_NAME:
+        return [Planned(_decoded(target))]
     if path.is_dir() or path.name == RESULT_FILE:
         return [Planned(_of_run(run, path)) for run in _worth_it(_campaign(path), path)]
     if not path.exists():

@@ -46,6 +46,7 @@ class Flags:
     places: str
     pairs: bool
     time: float | None
+    most: int | None
     canary: str | None
     sizes: tuple[str, ...]
     out: Path | None
@@ -54,7 +55,7 @@ class Flags:
 @click.command("sweep")
 @click.argument("scenario")
 @click.option(
-    "--seed", type=click.IntRange(min=0), help="Sweep this run.  [default: of the first that show all there is]"
+    "--seed", type=click.IntRange(min=0), help="Sweep this run.  [default: of the first twelve one that shows most]"
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Workers.  [default: 3]")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Runs at a time.")
@@ -64,8 +65,9 @@ class Flags:
     show_default=True,
     help="Strike at engine points, before, inside and after statements.",
 )
-@click.option("--pairs", is_flag=True, help="Then strike twice: pairs of places, drawn; needs --time.")
+@click.option("--pairs", is_flag=True, help="Then strike twice: pairs of places, drawn; needs --time or --most.")
 @click.option("--time", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--most", type=click.IntRange(min=0), help="Stop after so many runs.")
 @click.option("--canary", help="Break the engine or the workload on purpose; see duress list.")
 @click.option("--set", "sizes", multiple=True, metavar="NAME=N", help="Set a size of the scenario, like transfers=5.")
 @click.option(
@@ -82,8 +84,8 @@ def command(scenario: str, as_json: bool, **options: object) -> int:
     130 interrupted.
     """
     flags = Flags(**options)  # type: ignore[arg-type]
-    if flags.pairs and flags.time is None:
-        raise click.UsageError("--pairs goes on for ever: say for how long with --time SECONDS")
+    if flags.pairs and flags.time is None and flags.most is None:
+        raise click.UsageError("--pairs goes on for ever: say for how long with --time SECONDS or --most RUNS")
     places = _places(flags.places)
     order = _order(scenario, flags)
     try:
@@ -133,10 +135,10 @@ async def _sweep(order: Order, flags: Flags, places: Sequence[Where], as_json: b
     head = Head(seed=seed, hash=base.simulated.hash, code=base.simulated.code)
     results = Results(order.out / "sweep.jsonl", head)
     with Progress(order.work.reference, len(wanted), quiet=as_json) as progress:
-        await sweep(order, seed, ((one,) for one in wanted), results, progress.swept, until=until)
+        await sweep(order, seed, ((one,) for one in wanted), results, progress.swept, until=until, most=flags.most)
         if flags.pairs:
             drawn: Iterator[tuple[Target, ...]] = itertools.chain(pairs(wanted, seed))
-            await sweep(order, seed, drawn, results, progress.swept, until=until)
+            await sweep(order, seed, drawn, results, progress.swept, until=until, most=flags.most)
     found = _found(order, seed, wanted, results.all, time.monotonic() - began)
     if as_json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
