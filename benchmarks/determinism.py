@@ -147,8 +147,8 @@ def elsewhere(bench: Bench, seeds: range, environment: str) -> Row:
 
 def table(title: str, rows: Sequence[Row]) -> str:
     """Aligned, a row each."""
-    lines = [f"{title:<44}{'runs':>7}{'compared':>10}{'different':>11}"]
-    lines += [f"{row.what:<44}{row.runs:>7,}{row.compared:>10,}{row.different:>11,}" for row in rows]
+    lines = [f"{title:<56}{'runs':>7}{'compared':>10}{'different':>11}"]
+    lines += [f"{row.what:<56}{row.runs:>7,}{row.compared:>10,}{row.different:>11,}" for row in rows]
     return "\n".join(lines)
 
 

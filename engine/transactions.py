@@ -18,7 +18,7 @@ from .link import backoff, close, contended, hindered, interrupted, lost
 from .scope import body
 from .sessions import ENDED, IS_OURS, Lent, StepConnection
 from .steps import begin_body, running, time_limit
-from .store import Checkpoint, checkpoint_arguments, checkpoint_statement
+from .store import Checkpoint, Fence, checkpoint_arguments, checkpoint_statement
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -84,12 +84,14 @@ async def _try(
     conn: StepConnection | None = None
     try:
         async with sessions.lend() as conn:
+            before, fence = execution.frontier(), execution.fence()
             await sessions.begin(conn, step.isolation)
             checkpoint: Checkpoint | None = None
             try:
                 checkpoint = await _body(execution, step, id_, attempt, conn, args, kwargs)
-                before = execution.frontier()
-                answer = await _checkpoint(execution, conn, checkpoint)
+                if step.isolation == "read committed":  # elsewhere the checkpoint sees what was there when it all began
+                    before, fence = execution.frontier(), execution.fence()
+                answer = await _checkpoint(execution, conn, fence, checkpoint)
             except BaseException as error:
                 return await _after(execution, conn, error, ours=checkpoint is not None)
             if answer != "written":
@@ -112,10 +114,10 @@ async def _try(
         raise
 
 
-async def _checkpoint(execution: "Execution", conn: StepConnection, checkpoint: Checkpoint) -> str:
+async def _checkpoint(execution: "Execution", conn: StepConnection, fence: Fence, checkpoint: Checkpoint) -> str:
     """Write the checkpoint in the step's own transaction; the answer of checkpoint_v1."""
     statement = checkpoint_statement(execution.runtime.store.schema) + f" where {IS_OURS}".encode()
-    arguments = [*checkpoint_arguments(execution.fence(), checkpoint), True]
+    arguments = [*checkpoint_arguments(fence, checkpoint), True]
     cursor = await conn.execute(statement, arguments, prepare=not conn.pooled)
     rows = await cursor.fetchall()
     if not rows:

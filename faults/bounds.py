@@ -7,7 +7,18 @@ for drawn plans only: whoever writes a plan by hand may go beyond them.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from duress.faults.plan import KINDS, OUTAGES, WORKER_FAULTS, AtPoint, AtTime, Event, Plan, PlanError
+from duress.faults.plan import (
+    KINDS,
+    OUTAGES,
+    WORKER_FAULTS,
+    AtPoint,
+    AtTime,
+    Event,
+    Failover,
+    Plan,
+    PlanError,
+    Pooler,
+)
 from duress.faults.validation import did_you_mean, ends_for_good, validate
 
 Place = tuple[str, str | None]  # an engine point, and the step's name that narrows it or None
@@ -94,6 +105,7 @@ def _objections(events: list[Event], bounds: Bounds) -> Iterator[str]:
     yield from _too_many_down(events, bounds)
     yield from _gone_for_good(events, bounds)
     yield from _too_many_outages(events)
+    yield from _two_servers(events)
     for later, event in enumerate(events):
         for other in events[:later]:
             yield from _too_close(other, event, bounds)
@@ -132,6 +144,15 @@ def _gone_for_good(events: list[Event], bounds: Bounds) -> Iterator[str]:
     for event in gone:
         if event.worker is None or sum(other.worker == event.worker for other in events) > 1:
             yield "another fault may find its worker gone for good"
+
+
+def _two_servers(events: list[Event]) -> Iterator[str]:
+    """A pair fails over once; a worker is led through a pooler before a single server only."""
+    failovers = sum(isinstance(event.fault, Failover) for event in events)
+    if failovers > 1:
+        yield "there is one standby to fail over to"
+    if failovers and any(isinstance(event.fault, Pooler) for event in events):
+        yield "no pooler stands before two servers"
 
 
 def _too_many_outages(events: list[Event]) -> Iterator[str]:

@@ -62,6 +62,14 @@ class Network(Protocol):
         ...
 
 
+class Leading(Network, Protocol):
+    """A network that can lead a worker to another server."""
+
+    async def repoint(self, worker: int, dsn: str) -> None:
+        """Take the worker's new connections to another server."""
+        ...
+
+
 class Reading(Network, Protocol):
     """A network that reads what passes."""
 

@@ -146,6 +146,19 @@ class ProcessWatch:
                     yield stat
 
 
+class PoolerWatch:
+    """PgBouncer's log, from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._from = path.stat().st_size if path.exists() else 0
+
+    def client(self) -> str | None:
+        """A client has logged in to a database."""
+        found = _first_line(self._path, self._from, r"login attempt: db=(?!pgbouncer).*")
+        return f"PgBouncer's log: {found}" if found else None
+
+
 class LogWatch:
     """The lines that are written to a log from now on."""
 
@@ -194,14 +207,24 @@ class LogWatch:
         """The transaction of this backend came too late for its snapshot."""
         return self._find(rf"\bpid={pid} .*could not serialize access")
 
+    def told(self, application: str, sqlstate: str) -> str | None:
+        """A session of this name was told this error."""
+        return self._find(rf"state={sqlstate} db=\S* app={re.escape(application)} .*(?:ERROR|FATAL):  .*")
+
     def _find(self, pattern: str) -> str | None:
         """What the first line that fits says, from the start of the watch on."""
-        if not self._path.exists():
-            return None
-        with self._path.open("rb") as file:
-            file.seek(self._from)
-            text = file.read().decode(errors="replace")
-        for line in text.splitlines():
-            if found := re.search(pattern, line):
-                return f"PostgreSQL's log: {line[found.start() :].strip()}"
+        found = _first_line(self._path, self._from, pattern)
+        return f"PostgreSQL's log: {found}" if found else None
+
+
+def _first_line(path: Path, offset: int, pattern: str) -> str | None:
+    """The first line after `offset` that fits, from where it does."""
+    if not path.exists():
         return None
+    with path.open("rb") as file:
+        file.seek(offset)
+        text = file.read().decode(errors="replace")
+    for line in text.splitlines():
+        if found := re.search(pattern, line):
+            return line[found.start() :].strip()
+    return None

@@ -105,6 +105,9 @@ def _of_fault(fault: Fault, where: str) -> Iterator[str]:
     match fault:
         case ClockSkew(seconds=0, drift=0) | ClockJump(seconds=0):
             yield wrong(f"{where}.seconds", fault.seconds, "a clock that is not moved is right; say by how much it is")
+        case ClockJump(of="server", seconds=seconds) if seconds < 0:
+            right = "the server's clock is set forward only: nobody could tell the order of what it dates twice"
+            yield wrong(f"{where}.seconds", seconds, right)
 
 
 # Field → what its value must satisfy, and that in words.

@@ -10,7 +10,18 @@ from typing import Final, Literal
 import msgspec
 
 from duress.faults.needs import lacking, no_dropping
-from duress.faults.plan import KINDS, OUTAGES, AtStatement, DropConnection, Partition, Plan, PlanError, kind, kind_of
+from duress.faults.plan import (
+    KINDS,
+    OUTAGES,
+    AtStatement,
+    ClockJump,
+    DropConnection,
+    Partition,
+    Plan,
+    PlanError,
+    kind,
+    kind_of,
+)
 
 World = Literal["sim", "procs", "docker"]
 # Between real workers and the server; a simulated world has its own.
@@ -31,13 +42,13 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "crash-at-commit": (_SIM,),
     "lose-notify": (_SIM, _PROXY),
     "terminate-backend": (_SIM, _PROCS, _DOCKER),
-    "cancel-statement": (_SIM,),
-    "statement-timeout": (_SIM,),
-    "lock-timeout": (_SIM,),
-    "deadlock": (_SIM,),
-    "serialization-failure": (_SIM,),
-    "idle-in-transaction-timeout": (_SIM,),
-    "read-only": (_SIM,),
+    "cancel-statement": (_SIM, _PROCS),
+    "statement-timeout": (_SIM, _PROXY),
+    "lock-timeout": (_SIM, _PROXY),
+    "deadlock": (_SIM, _PROXY),
+    "serialization-failure": (_SIM, _PROXY),
+    "idle-in-transaction-timeout": (_SIM, _PROXY),
+    "read-only": (_SIM, _PROXY),
     "too-many-connections": (_SIM, _PROCS),
     "crash-backend": (_SIM, _PROCS, _DOCKER),
     "pause-postgres": (_SIM, _PROCS, _DOCKER),
@@ -46,13 +57,25 @@ ABLE: Final[dict[str, tuple[str, ...]]] = {
     "failover": (_PROCS,),
     "disk-full": (_SIM, _PROCS),
     "fsync-fails": (_SIM,),
-    "clock-skew": (_SIM,),
-    "clock-jump": (_SIM,),
-    "pooler": (),
+    "clock-skew": (_SIM, _PROCS),
+    "clock-jump": (_SIM, _PROCS),
+    "pooler": (_PROXY,),
 }
 # What strikes a worker's way to the server.
 NETWORK_KINDS: Final = frozenset(
     ("drop-connection", "refuse-connections", "partition", "slow-link", "cut-commit", "lose-notify")
+)
+# What only the server's log confirms, among real processes.
+_LOGGED: Final = frozenset(
+    {
+        "cancel-statement",
+        "statement-timeout",
+        "lock-timeout",
+        "deadlock",
+        "serialization-failure",
+        "idle-in-transaction-timeout",
+        "read-only",
+    }
 )
 # What would harm a server that is not ours, for everybody who uses it.
 HARMFUL: Final = frozenset(kind_of(fault) for fault in OUTAGES)
@@ -71,6 +94,11 @@ def objection(name: str, world: World, network: NetworkName = "proxy", *, own_se
         return f"{name} cannot be done in {where}; " + (f"use {' or '.join(options)}" if options else "leave it out")
     if world != "sim" and (lack := lacking(name)):
         return f"{name} cannot be done on this machine: {lack}"
+    if not own_server and name in _LOGGED:
+        return (
+            f"{name} is confirmed by PostgreSQL's log, and that of the server that --dsn names is not ours to read; leave it"
+            " out, or run without --dsn on a private server that duress starts"
+        )
     if not own_server and name in HARMFUL:
         return (
             f"{name} would take down the server that --dsn names, for everybody; leave it out, or run without --dsn on a"
@@ -118,6 +146,11 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
         why = objection(name, world, network, own_server=own_server)
         if why is not None:
             yield f"events[{index}].fault.kind is {name!r}: {why}"
+        elif isinstance(event.fault, ClockJump) and event.fault.of == "server" and world != "sim":
+            yield (
+                f"events[{index}].fault.of is 'server': the clock of a real server cannot be moved; leave it out, or use"
+                " --world sim"
+            )
         elif (
             world != "sim" and isinstance(event.fault, Partition) and event.fault.packets == "dropped" and no_dropping()
         ):

@@ -120,6 +120,7 @@ def _cut(text: str) -> str:
     if len(text.encode()) <= _ROOM:
         return text
     kept = text.encode()[: _ROOM - 200].decode(errors="ignore").rpartition("\n")[0]
-    if kept.count("\n```") % 2:
-        kept += "\n```"
+    fences = re.findall(r"^(`{3,})(?:sh)?$", kept, flags=re.MULTILINE)
+    if len(fences) % 2:  # cut within a block
+        kept += f"\n{fences[-1]}"
     return f"{kept}\n\n… cut here: the rest is in report.html and result.json\n"

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from duress.reports import plotting, statistics
-from duress.reports.summary import PHASES, FaultKind, Sample, Summary
+from duress.reports.summary import FaultKind, Sample, Summary, visible_phases
 from duress.reports.wording import duration, duration_range
 
 if TYPE_CHECKING:
@@ -130,20 +130,21 @@ def _draw_curve(axes: "Axes", sample: Sample, low: float, high: float) -> None:
 
 
 def _draw_phases(kinds: Kinds, width: int) -> "Figure":
+    phases = list(visible_phases(kinds))
     low, high = _limits([sample for kind in kinds for sample in kind.phases.values()])
     high *= 4  # room for the figures
     with _panels(kinds, width, 150) as (figure, panels):
         for kind, axes in zip(kinds, panels, strict=True):
             plotting.time_axis(axes, low, high)
-            axes.set_ylim(len(PHASES) - 0.4, -0.6)
-            axes.set_yticks(range(len(PHASES)), list(PHASES))
+            axes.set_ylim(len(phases) - 0.4, -0.6)
+            axes.set_yticks(range(len(phases)), phases)
             axes.tick_params(axis="y", length=0)
             axes.grid(visible=False, axis="y")
             axes.set_title(kind.kind)
             fired = f"{kind.fired} fired"
             axes.set_title(fired, loc="right", fontweight="normal", color=plotting.MUTED, fontsize=11)
             since = low
-            for row, sample in enumerate(kind.phases.values()):
+            for row, sample in enumerate(kind.phases[phase] for phase in phases):
                 _draw_phase(axes, row, sample, low, since)
                 if sample.interval is not None and sample.median is not None and math.isfinite(sample.median):
                     since = max(sample.median, low)

@@ -1,7 +1,7 @@
 """One run, drawn: who was alive, who held which leases and how much work, when faults struck, and what throughput and
 latency did.
 
-A lane per worker above the throughput at 100 ms and the latency of each workflow, on one time axis. The height of a
+A lane per worker above the throughput at 100 ms or finer and the latency of each workflow, on one time axis. The height of a
 lane's area is the number of workflows the worker owned; those it took over from another (epoch above 1) are told apart by
 colour and by lying on top.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BIN = 0.1  # seconds; a recovery of 25 ms is one low bin, one of 0.5 s cannot be missed
+BINS = ((4.0, 0.1), (0.0, 0.02))  # a run that is longer than so many seconds → the width of a bin, in seconds
 _LANE = (0.26, 0.92)  # the part of a lane's height in which work is drawn
 _LEASES = (0.08, 0.16)  # below it, by turns, so that one can see where the leases of two incarnations meet
 _SHOWN = 3
@@ -71,7 +71,7 @@ def describe(run: Run) -> str:
 def _draw(run: Run, workers: int, width: int) -> "Figure":
     wide = width >= plotting.WIDE
     lanes = max([workers, *(span.worker + 1 for span in run.spans)]) if run.spans else 0
-    end = max([run.seconds, *run.progress, *(span.end for span in run.spans)]) or 1.0
+    end = _end(run)
     heights = [*([lanes * 44] if lanes else []), 110, *([90] if run.latencies else [])]
     figure = plotting.canvas(width, sum(heights) * (1.0 if wide else 0.9) + (80 if wide else 120))
     panels = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights).flat)
@@ -94,6 +94,13 @@ def _draw(run: Run, workers: int, width: int) -> "Figure":
             handles=_legend(run.spans), loc="outside lower left", ncols=3 if wide else 2, frameon=False, fontsize=11
         )
     return figure
+
+
+def _end(run: Run) -> float:
+    """Where the time axis ends: with the last thing that happened. What the run took (`seconds`) is another clock."""
+    faults = [moment for fault in run.faults for moment in (fault.effect, fault.healed) if moment is not None]
+    lives = [span.end for span in run.spans if span.what != "lease"]
+    return max([*run.progress, *lives, *faults, *(end for end, _ in run.latencies)], default=0.0) or 1.0
 
 
 def _draw_lanes(axes: "Axes", spans: Sequence[Span], lanes: int) -> None:
@@ -175,14 +182,15 @@ def _owned(spans: Sequence[Span], worker: int) -> tuple[list[float], list[int], 
 
 
 def _draw_throughput(axes: "Axes", progress: Sequence[float], end: float) -> None:
-    bins = int(end / BIN) + 1
+    width = next(width for longer_than, width in BINS if end > longer_than)
+    bins = int(end / width) + 1
     counts = [0] * bins
     for moment in progress:
         if moment >= 0:
-            counts[min(int(moment / BIN), bins - 1)] += 1
-    axes.stairs(counts, [index * BIN for index in range(bins + 1)], fill=True, color=plotting.BLUE, lw=0)
+            counts[min(int(moment / width), bins - 1)] += 1
+    axes.stairs(counts, [index * width for index in range(bins + 1)], fill=True, color=plotting.BLUE, lw=0)
     axes.set_ylim(0, max([*counts, 1]) * 1.08)
-    axes.set_title("checkpoints per 100 ms", fontweight="normal", color=plotting.MUTED, fontsize=11)
+    axes.set_title(f"checkpoints per {1000 * width:g} ms", fontweight="normal", color=plotting.MUTED, fontsize=11)
     axes.grid(visible=False, axis="x")
     axes.locator_params(axis="y", nbins=4, integer=True)
 

@@ -132,6 +132,12 @@ class Summary:
         return next((run.reproduce for run in self.campaign.runs if run.verdict != "pass" and run.reproduce), None)
 
 
+def visible_phases(kinds: Sequence[FaultKind]) -> dict[str, str]:
+    """Those of `PHASES` that were seen after any fault; all if none was."""
+    seen = {phase: told for phase, told in PHASES.items() if any(kind.phases[phase].seen for kind in kinds)}
+    return seen or PHASES
+
+
 def summarise(campaign: Campaign) -> Summary:
     """Count `campaign`; the order of its runs does not matter."""
     runs = sorted(campaign.runs, key=lambda run: run.seed)
@@ -150,10 +156,10 @@ def summarise(campaign: Campaign) -> Summary:
 
 
 def determinism(campaign: Campaign) -> str | None:
-    """How much was done to see that a simulated run is the same each time; None in a world where it need not be."""
-    if campaign.world != "sim":
-        return None
+    """How much was done to see that a simulated run is the same each time; None where it need not be, or for one run."""
     diverged = len(campaign.divergences)
+    if campaign.world != "sim" or (len(campaign.runs) == 1 and not campaign.run_twice):
+        return None
     if not campaign.run_twice:
         return "no run was made twice, so nothing says that they can be repeated"
     verdict = "all were the same to the byte" if not diverged else f"{diverged} of them diverged"

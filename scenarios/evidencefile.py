@@ -14,6 +14,7 @@ def save(evidence: Evidence, path: Path) -> None:
         "workers": evidence.workers,
         "lease": evidence.lease,
         "clock_offset": evidence.clock_offset,
+        "clock_jumps": evidence.clock_jumps,
         "entries": len(evidence.history),
         "primary_lost_at": evidence.survived.at if evidence.survived else None,
     }

@@ -114,7 +114,18 @@ class Evidence:
     seed: int
     history: tuple[Entry, ...]  # ordered by `at`
     final: FinalState
-    clock_offset: float  # database clock (seconds since 1970) minus `at`
+    clock_offset: float  # database clock (seconds since 1970) minus `at`, at first
     lease: float  # seconds, as the workers were configured
     workers: int
     survived: Survived | None = None  # None where there was no failover
+    clock_jumps: tuple[
+        tuple[float, float], ...
+    ] = ()  # (`at`, by how many seconds the database's clock was set forward)
+
+    def when(self, database: float) -> float:
+        """`at` of a time of the database's clock. One that it left out was when it jumped."""
+        moment = database - self.clock_offset
+        for at, seconds in self.clock_jumps:
+            if moment >= at:
+                moment = max(at, moment - seconds)
+        return moment

@@ -53,7 +53,7 @@ def ambiguous_commits(evidence: Evidence) -> Ambiguity:
 
 def progress(evidence: Evidence) -> tuple[float, ...]:
     """When each checkpoint became durable, in order."""
-    return tuple(sorted(row.at - evidence.clock_offset for row in evidence.final.checkpoints))
+    return tuple(sorted(evidence.when(row.at) for row in evidence.final.checkpoints))
 
 
 def latencies(evidence: Evidence) -> tuple[tuple[float, float], ...]:

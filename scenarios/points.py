@@ -20,3 +20,4 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     facts: dict[str, str | int | float | bool | None] = {}
     held: bool = False
+    wall: float | None = None  # what the worker's wall clock said then, where that can be wrong

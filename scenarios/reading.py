@@ -134,7 +134,7 @@ class Reading:
 
     def at(self, database: float) -> float:
         """A time of the database's clock on the history's."""
-        return database - self.evidence.clock_offset
+        return self.evidence.when(database)
 
     def row(self, workflow: str, step: str) -> CheckpointRow | None:
         """The checkpoint of a step; the first, if there are several."""

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from duress.engine import observer
+from duress.scenarios import history
 from duress.scenarios.history import CheckpointRow, Entry, Evidence, FinalState, WorkflowRow
 from duress.scenarios.reading import CLOCKS
 
 SUSPENSIONS = frozenset({observer.SUSPENDED, observer.RELEASED})
+# What the engine takes for granted, and cannot know to be different: a claim that was lost is made again.
+UNTRUE_AFTER_A_LOSS = frozenset({"the epoch rises with every claim"})
 DOUBTFUL = 1.0  # seconds before a loss in which a workflow was handed back; whether that is lost cannot be seen
 
 
@@ -34,24 +37,25 @@ class Lost:
 def lost(evidence: Evidence) -> Lost:
     """What was acknowledged before the failover (before the end, where there was none) and is missing."""
     survived = evidence.survived
-    state = survived.state if survived else evidence.final
-    numbers, rows = _workflows(state)
-    checkpoints = _checkpoints(state)
+    final = _Index(evidence.final)
+    standby = _Index(survived.state) if survived else final
     accepted: dict[str, None] = {}  # a set that keeps its order
     steps: dict[tuple[str, str], None] = {}
     outcomes: dict[str, None] = {}
     for entry in _acknowledged(evidence):
         id_ = entry.facts["workflow"]
+        # What is heard after the promotion may have been said before it: a reply waits until its reader has the time.
+        there = final if survived is None or entry.at > survived.at else standby
         match entry.name:
             case observer.ACCEPTED:
-                if entry.facts["number"] not in numbers[id_]:
+                if entry.facts["number"] not in there.numbers[id_]:
                     accepted[id_] = None
             case observer.CHECKPOINTED:
-                row = checkpoints.get((id_, entry.facts["step"]))
+                row = there.checkpoints.get((id_, entry.facts["step"]))
                 if row is None or not _is_it(row, entry, evidence):
                     steps[id_, entry.facts["step"]] = None
             case observer.FINISHED | observer.READ:
-                if id_ not in rows or rows[id_].status == "open":
+                if id_ not in there.rows or there.rows[id_].status == "open":
                     outcomes[id_] = None
     return Lost(tuple(accepted), tuple(steps), tuple(outcomes))
 
@@ -76,13 +80,17 @@ def forgiven(evidence: Evidence) -> Evidence:
 
     def holds(entry: Entry) -> bool:
         facts, after = entry.facts, entry.at > survived.at
-        if not after and entry.name in (observer.WORKER_JOINED, observer.WORKER_RENEWED):
-            return facts["incarnation"] in leases and facts["lease_until"] <= leases[facts["incarnation"]] + CLOCKS
+        if entry.name in (observer.WORKER_JOINED, observer.WORKER_RENEWED):
+            granted = facts["lease_until"] - evidence.lease - evidence.clock_offset
+            known = leases.get(facts["incarnation"], 0.0)
+            return bool(granted > survived.at or facts["lease_until"] <= known + CLOCKS)
+        if entry.name == history.ALWAYS and after and facts["what"] in UNTRUE_AFTER_A_LOSS:
+            return False
         id_ = facts.get("workflow")
         if id_ not in touched:
             return True
         if entry.source.startswith("worker "):
-            if after and entry.name == observer.CLAIMED:
+            if entry.name == observer.CLAIMED and facts["claimed_at"] - evidence.clock_offset > survived.at:
                 anew.add((entry.source, id_))
             return (entry.source, id_) in anew
         return after or entry.source != "client"
@@ -91,14 +99,11 @@ def forgiven(evidence: Evidence) -> Evidence:
 
 
 def _acknowledged(evidence: Evidence) -> Iterator[Entry]:
-    """Acknowledgements, while they are to be found in the state that they are compared with."""
-    survived = evidence.survived
+    """Acknowledgements, until the final state was read."""
     told = frozenset({observer.ACCEPTED, observer.CHECKPOINTED, observer.FINISHED, observer.READ})
     for entry in evidence.history:
-        if survived is not None and entry.at > survived.at:
+        if entry.name == history.CALM_ENDED:
             return
-        if entry.name == "calm.ended":
-            return  # the final state was read then
         if entry.name in told:
             yield entry
 
@@ -106,7 +111,7 @@ def _acknowledged(evidence: Evidence) -> Iterator[Entry]:
 def _is_it(row: CheckpointRow, entry: Entry, evidence: Evidence) -> bool:
     """Whether a row is the checkpoint that was acknowledged, and not one that was written in its place later on."""
     mine = row.owner == entry.facts["incarnation"] and row.epoch == entry.facts["epoch"]
-    return mine and row.at - evidence.clock_offset <= entry.at + CLOCKS
+    return mine and evidence.when(row.at) <= entry.at + CLOCKS
 
 
 def _touched(evidence: Evidence) -> set[str]:
@@ -115,24 +120,25 @@ def _touched(evidence: Evidence) -> set[str]:
     assert survived is not None
     gone = lost(evidence)
     touched = {*gone.accepted, *gone.outcomes, *(id_ for id_, _ in gone.checkpoints)}
-    _, rows = _workflows(survived.state)
+    rows = _Index(survived.state).rows
     for entry in evidence.history:
-        if entry.at > survived.at:
-            break
-        id_ = entry.facts.get("workflow")
-        if entry.name == observer.CLAIMED and (id_ not in rows or rows[id_].epoch < entry.facts["epoch"]):
-            touched.add(str(id_))
-        if entry.name in SUSPENSIONS and entry.at > survived.at - DOUBTFUL:
+        id_, facts = entry.facts.get("workflow"), entry.facts
+        if entry.name == observer.CLAIMED and facts["claimed_at"] - evidence.clock_offset <= survived.at:
+            if id_ not in rows or rows[id_].epoch < facts["epoch"]:
+                touched.add(str(id_))
+        elif entry.name in SUSPENSIONS and abs(entry.at - survived.at) < DOUBTFUL:
             touched.add(str(id_))
     return touched
 
 
-def _workflows(state: FinalState) -> tuple[dict[str, set[int]], dict[str, WorkflowRow]]:
-    numbers: dict[str, set[int]] = defaultdict(set)
-    for row in state.workflows:
-        numbers[row.id].add(row.number)
-    return numbers, {row.id: row for row in state.workflows}
+class _Index:
+    """A state, by what is looked for in it."""
 
-
-def _checkpoints(state: FinalState) -> dict[tuple[str, str], CheckpointRow]:
-    return {(row.workflow, row.step): row for row in state.checkpoints}
+    def __init__(self, state: FinalState) -> None:
+        self.numbers: defaultdict[str, set[int]] = defaultdict(set)
+        for row in state.workflows:
+            self.numbers[row.id].add(row.number)
+        self.rows: dict[str, WorkflowRow] = {row.id: row for row in state.workflows}
+        self.checkpoints: dict[tuple[str, str], CheckpointRow] = {
+            (row.workflow, row.step): row for row in state.checkpoints
+        }

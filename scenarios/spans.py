@@ -1,6 +1,5 @@
 """Stretches of the workers' lives, read from a history: for the worker × time chart."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,7 +61,7 @@ def spans(evidence: Evidence) -> tuple[Span, ...]:
             _of_engine(found, entry, int(entry.source.removeprefix("worker ")))
     if evidence.history:
         found.close_all(evidence.history[-1].at)
-    both = [*found.closed, *_leases(evidence.history, evidence.clock_offset)]
+    both = [*found.closed, *_leases(evidence)]
     return tuple(sorted(both, key=lambda span: (span.worker, span.start, span.what, span.end)))
 
 
@@ -94,16 +93,16 @@ def _of_engine(found: _Spans, entry: Entry, worker: int) -> None:
         found.close(("step", facts.get("step"), worker, workflow), entry.at)
 
 
-def _leases(entries: Iterable[Entry], clock_offset: float) -> list[Span]:
+def _leases(evidence: Evidence) -> list[Span]:
     """Each incarnation's lease as one stretch, or several where it had run out before it was renewed."""
     found: list[Span] = []
     last: dict[str, int] = {}
-    for entry in entries:
+    for entry in evidence.history:
         if entry.name not in (observer.WORKER_JOINED, observer.WORKER_RENEWED) or not entry.source.startswith(
             "worker "
         ):
             continue
-        label, until = str(entry.facts["incarnation"]), float(entry.facts["lease_until"]) - clock_offset
+        label, until = str(entry.facts["incarnation"]), evidence.when(float(entry.facts["lease_until"]))
         index = last.get(label)
         if index is not None and entry.at <= found[index].end:
             found[index] = Span(

@@ -28,6 +28,10 @@ class Crew(Protocol):
         """The worker's present process is about to be ended on purpose."""
         ...
 
+    def expect_no_more(self, worker: int) -> None:
+        """It has been ended, or will not be."""
+        ...
+
 
 class Injector(Protocol):
     """How a fault is injected in this world."""
@@ -147,12 +151,15 @@ class Strikes:
             strike.tried_at = self._recorder.now()
         self._struck.add(worker)
         self._striking += 1
-        if isinstance(event.fault, KillWorker | StopWorker):
+        ends = isinstance(event.fault, KillWorker | StopWorker)
+        if ends:
             self._crew.expect_end(worker)
         try:
             injection = await self._injector.inject(event, worker)
         finally:
             self._striking -= 1
+            if ends:
+                self._crew.expect_no_more(worker)
         if injection.reason is not None and self._recorder.now() < strike.tried_at + TRY_FOR:
             self._struck.discard(worker)
             strike.why_not = injection.reason

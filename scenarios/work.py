@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from psycopg import AsyncConnection
 
@@ -14,6 +14,9 @@ from duress.faults.worlds import NetworkName, World
 from duress.scenarios.observed import Observed
 from duress.scenarios.settings import Settings, Simulating
 from duress.scenarios.spec import Scenario
+
+if TYPE_CHECKING:
+    from duress.scenarios.sim.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class Work:
     network: NetworkName = "proxy"  # between real workers and the server
     logs: Path
     simulating: Simulating = field(default_factory=Simulating)  # of the simulated world
+    cluster: "Cluster | None" = None  # whose workers simulate; None: cells of this machine
 
 
 class Ground(Protocol):
@@ -52,7 +56,9 @@ class Ground(Protocol):
 @contextlib.asynccontextmanager
 async def open_ground(work: Work, lane: int) -> AsyncIterator[Ground]:
     """The ground of one lane of a campaign. Raises what makes all runs impossible: ServerError, DatabaseUnusable."""
-    if work.world == "sim":
+    if work.cluster is not None:
+        yield work.cluster.ground(work)
+    elif work.world == "sim":
         from duress.scenarios.sim.ground import open_sim_ground
 
         async with open_sim_ground(work, lane) as simulated:

@@ -83,5 +83,5 @@ class Imposed:
                 session.set(before)
             return
         if session not in self._before and self.settings:
-            self._before[session] = {name: session.setting(name) for name in self.settings}
+            self._before[session] = {name: session.end.setting(name) for name in self.settings}
         session.set(self.settings if session.idle else {**self.settings, **self.inside})

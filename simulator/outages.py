@@ -172,6 +172,19 @@ class Outages:
             self._sessions.broken = None
         self._recover()
 
+    def clock_jump(self, seconds: float) -> None:
+        """Set the server's clock forward (or back), for good. Timers and waits do not notice, as on a real machine; but
+        PostgreSQL looks at the clock when one goes off.
+        """
+        self._note(f"wall clock moved by {seconds} s")
+        self._sessions.jump(round(seconds * 1_000_000))
+
+    @property
+    def clock_us(self) -> int:
+        """What the server's clock shows now, in µs since 1970."""
+        self._sessions.set_now()
+        return self._cell.now_us
+
     @property
     def kept_waiting(self) -> int:
         """How many things wait for a server that stands still."""
@@ -211,14 +224,16 @@ class Outages:
         self._waiters.clear()
 
     def _pick(self, process: str | None, *, in_transaction: bool = False) -> "Session | None":
-        """The oldest one in a transaction, else the oldest."""
+        """The oldest one in a transaction; else, unless it must be one, the oldest that is at work; else the oldest."""
         found = [
             session
             for session in self._sessions.live
             if process is None or (session.process == process and session.link is not None)
         ]
-        busy = [session for session in found if session.in_transaction]
-        return next(iter(busy or ([] if in_transaction else found)), None)
+        chosen = [session for session in found if session.in_transaction]
+        if not chosen and not in_transaction:
+            chosen = [session for session in found if session.at_work] or found
+        return next(iter(chosen), None)
 
     def _note(self, text: str) -> None:
         self._loop.note("", "fault", f"server: {text}")

@@ -252,10 +252,10 @@ class Session:
         """When PostgreSQL next wants to be told the time."""
         backend, until = self._backend, None
         if isinstance(self.standing, Blocked):
-            until = self.standing.until_us
+            until = backend.wait_until_us
         timer = None if isinstance(self.standing, Gone) else backend.timer_us
         times = [at for at in (timer, until) if at is not None]
-        self._due = from_unix_us(min(times)) if times else None
+        self._due = from_unix_us(min(times) - self._sessions.ahead_us) if times else None
         self._expect()
 
     def _expect(self) -> None:
@@ -274,10 +274,6 @@ class Session:
                     return
 
     # What others do to it
-
-    def setting(self, name: str) -> str:
-        """What one of its settings is. It must be between two exchanges."""
-        return self.end.setting(name)
 
     def set(self, settings: Mapping[str, str], *, local: bool = False) -> bool:
         """Change settings of it; `local`: until its transaction ends. False where its transaction has failed already."""
@@ -351,7 +347,7 @@ class Session:
         sessions.set_now()
         sessions.counts.timers += 1
         timer = backend.timer_us
-        if timer is None or from_unix_us(timer) > sessions.loop.clock.now:
+        if timer is None or from_unix_us(timer - self._sessions.ahead_us) > sessions.loop.clock.now:
             self._time_out()
             return
         self.note("timer")
@@ -388,6 +384,11 @@ class Session:
 
     @property
     def in_transaction(self) -> bool:
+        """Whether it is in a transaction that was begun and not ended."""
+        return not self.idle
+
+    @property
+    def at_work(self) -> bool:
         """Whether it is in a transaction, or in the middle of a statement."""
         return not (isinstance(self.standing, Ready) and self.idle)
 

@@ -76,6 +76,7 @@ class Sessions:
         self.panicked: Callable[[], object] = bool
         self._looking = False
         self._clock_us = -1
+        self.ahead_us = 0  # the server's clock, of the run's
         self._events = loop.chain("sessions")
         loop.add_source(self)
 
@@ -196,10 +197,19 @@ class Sessions:
 
     def set_now(self) -> None:
         """Show the server the run's time."""
-        now = self.loop.clock.unix_us
+        now = self.loop.clock.unix_us + self.ahead_us
         if now != self._clock_us:
             self._clock_us = now
             self._cell.set_now(now)
+
+    def jump(self, us: int) -> None:
+        """The server's clock is set forward; timers go off when they would have."""
+        self.ahead_us += us
+        self._cell.jump(us)
+        for session in self._live:
+            session.end.backend.shift(us)
+            session.look_at_timers()
+        self.set_now()
 
     def draw_hold(self) -> int:
         """0: let the exchange run; else at which of its points it is to be held."""

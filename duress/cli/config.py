@@ -19,18 +19,21 @@ KEYS: Final = {
     "faults": ("run",),
     "workers": ("run",),
     "jobs": ("run",),
+    "network": ("run",),
     "max-time": ("run",),
     "out": ("run",),
     "dsn": ("run", "engine"),
     "schema": ("engine",),
 }
-# Read elsewhere: where PostgreSQL's programs and files are, and who it runs as; what our own tests may not go without.
+# Read elsewhere: where PostgreSQL's programs and files are, and who it runs as; the Toxiproxy server; what our own tests
+# may not go without.
 FOREIGN: Final = (
     "DURESS_POSTGRES",
     "DURESS_POSTGRES_DIRECTORY",
     "DURESS_POSTGRES_USER",
     "DURESS_REQUIRE",
     "DURESS_IMAGE",
+    "DURESS_TOXIPROXY",
 )
 
 

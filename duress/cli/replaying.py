@@ -62,6 +62,10 @@ def command(target: str | None, trace: str | None, out: Path | None, as_json: bo
     if trace == "-" and as_json:
         raise click.UsageError("--json prints nothing else; give --trace a FILE, or use --out")
     chosen = [with_plan(one.run, one.plan) for one in planned(target)]
+    if trace not in (None, "-") and len(chosen) > 1:
+        raise click.UsageError(
+            f"{target} names {len(chosen)} runs, and --trace {trace} is one file; use --out DIRECTORY"
+        )
     with _folders(chosen, out) as folders:
         traces = None if trace is None else Traces(trace, to_folder=out is not None)
         orders = [
@@ -124,7 +128,7 @@ def compare(named: Reproduction, outcome: Outcome) -> Comparison:
             f"Something outside of the simulation decides it. Its token is now {run.token}"
         )
         return Comparison(run.token, False, said, codes.HARNESS_FAILED)
-    why = "the code has changed since"
+    why = "the code, or a version of what it stands on, has changed since"
     if now.unusual.postgres != named.unusual.postgres:
         why = f"it is of PostgreSQL {named.unusual.postgres}, and this is {now.unusual.postgres}"
     return Comparison(run.token, False, f"another run than the token names: {why}. Its token is now {run.token}")

@@ -1,11 +1,12 @@
 """`duress run`: scenarios under faults, judged and reported."""
 
 import asyncio
+import contextlib
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ from duress.scenarios.campaign import Order, Outcome, run_campaign
 from duress.scenarios.procs.database import DatabaseUnusable, without_password
 from duress.scenarios.settings import SCHEDULER, Simulating
 from duress.scenarios.shards import Shard
+from duress.scenarios.sim.cluster import ClusterUnusable, open_cluster
 from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work
 
@@ -63,6 +65,7 @@ class Flags:
     seeds_from: str | None
     shard: Shard | None
     scheduler: str | None
+    cluster: str | None
     network: NetworkName | None
 
 
@@ -138,6 +141,7 @@ class Flags:
     type=click.Choice(["fifo", "random", "pct", "pos"]),
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
+@click.option("--cluster", metavar="ADDRESS", help="In sim: let the workers of this Dask scheduler run the seeds.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing while it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(scenarios: tuple[str, ...], quiet: bool, as_json: bool, world: World | None, **flags: object) -> int:
@@ -153,6 +157,8 @@ def command(scenarios: tuple[str, ...], quiet: bool, as_json: bool, world: World
         )
     if chosen.world != "sim" and chosen.scheduler is not None:
         raise click.UsageError("--scheduler is for --world sim; real processes are scheduled by the operating system")
+    if chosen.world != "sim" and chosen.cluster is not None:
+        raise click.UsageError("--cluster is for --world sim; real processes are measured on one machine at a time")
     if chosen.world == "sim" and chosen.network is not None:
         raise click.UsageError("--network is for real processes; --world sim has links of its own")
     seeds = chosen_seeds(chosen.seeds, chosen.seed, chosen.seeds_from, chosen.shard)
@@ -198,6 +204,7 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
         out=out,
         asked=None if flags.faults is None else tuple(kinds),
         jobs=flags.jobs,
+        cluster=flags.cluster,
         repeat=_repeat(flags),
         shard=flags.shard,
         command=_command(reference, flags),
@@ -216,6 +223,7 @@ def _command(reference: str, flags: Flags) -> list[str]:
         "--workers": flags.workers,
         "--canary": flags.canary,
         "--scheduler": flags.scheduler,
+        "--cluster": flags.cluster,
         "--network": flags.network,
         "--dsn": None if flags.dsn is None else without_password(flags.dsn),
     }
@@ -268,7 +276,7 @@ async def conduct(
                     with writing("writing the report", quiet=quiet):
                         found.append(await asyncio.to_thread(_write, outcome, order.out))
                 found.append(each(order, outcome))
-    except (ServerError, DatabaseUnusable, NetworkUnavailable) as error:
+    except (ServerError, DatabaseUnusable, NetworkUnavailable, ClusterUnusable) as error:
         click.echo(f"Error: {error}", err=True)
         found.append(codes.USAGE)
     except asyncio.CancelledError:
@@ -282,12 +290,23 @@ async def conduct(
 async def _campaign(order: Order, interruption: Interruption, *, quiet: bool) -> Outcome:
     kinds = {kind for kind, weight in order.kinds.items() if weight}
     with Progress(order.work.reference, len(order.seeds), kinds if order.plan is None else (), quiet=quiet) as progress:
-        outcome = await run_campaign(order, progress, interruption.going)
+        async with _placed(order) as placed:
+            outcome = await run_campaign(placed, progress, interruption.going)
     for seed, text in outcome.failures:
         click.echo(f"the harness failed at seed {seed}:\n{text}", err=True)
     for divergence in outcome.campaign.divergences[:_SHOWN]:
         click.echo(terminal.divergence(divergence), err=True)
     return outcome
+
+
+@contextlib.asynccontextmanager
+async def _placed(order: Order) -> AsyncIterator[Order]:
+    """The order with the cluster that simulates for it, if it names one."""
+    if order.cluster is None:
+        yield order
+        return
+    async with open_cluster(order.cluster, order.work.reference) as cluster:
+        yield replace(order, work=replace(order.work, cluster=cluster), jobs=cluster.lanes)
 
 
 def _write(outcome: Outcome, folder: Path) -> int:

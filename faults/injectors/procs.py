@@ -9,34 +9,47 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+from duress.faults.injectors.clocks import ClockFaults
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.network import NetworkFaults
 from duress.faults.injectors.outages import Outages
 from duress.faults.injectors.patience import Patience
+from duress.faults.injectors.pooled import PooledFaults
 from duress.faults.injectors.server import ServerFaults
 from duress.faults.injectors.sessions import Sessions
+from duress.faults.injectors.statements import StatementFaults
 from duress.faults.injectors.target import Target
 from duress.faults.injectors.workers import WorkerFaults
 from duress.faults.journal import Journal
 from duress.faults.observe import Observer
 from duress.faults.plan import (
+    CancelStatement,
+    ClockJump,
+    ClockSkew,
     CrashBackend,
     CutCommit,
+    Deadlock,
     DiskFull,
     DropConnection,
     Event,
     Failover,
     Fault,
+    IdleInTransactionTimeout,
     KillPostmaster,
     KillWorker,
+    LockTimeout,
     LoseNotify,
     Partition,
     PausePostgres,
     PauseWorker,
     Plan,
+    Pooler,
+    ReadOnly,
     RefuseConnections,
     RestartPostgres,
+    SerializationFailure,
     SlowLink,
+    StatementTimeout,
     StopWorker,
     TerminateBackend,
     TooManyConnections,
@@ -66,8 +79,13 @@ class ProcsInjector:
         self._on_server = ServerFaults(target, observer, self._sessions, patience)
         self._on_network = NetworkFaults(target, observer, journal, patience)
         self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
+        clocks = ClockFaults(target, observer, patience)
+        self._on_statements = StatementFaults(target, observer, self._sessions, patience)
         self._injections: list[Injection] = []
         self._lives: dict[type[Fault], Life] = {
+            ClockSkew: clocks.skew,
+            ClockJump: clocks.jump,
+            Pooler: PooledFaults(target, observer, patience).pool,
             KillWorker: self._on_workers.kill,
             PauseWorker: self._on_workers.pause,
             StopWorker: self._on_workers.stop,
@@ -78,6 +96,13 @@ class ProcsInjector:
             CutCommit: self._on_network.cut_commit,
             LoseNotify: self._on_network.lose_notify,
             TerminateBackend: self._on_server.terminate,
+            CancelStatement: self._on_statements.cancel,
+            StatementTimeout: self._on_statements.statement_timeout,
+            LockTimeout: self._on_statements.lock_timeout,
+            Deadlock: self._on_statements.deadlock,
+            SerializationFailure: self._on_statements.serialization_failure,
+            IdleInTransactionTimeout: self._on_statements.idle_in_transaction,
+            ReadOnly: self._on_statements.read_only,
             CrashBackend: self._on_server.crash,
             RestartPostgres: self._on_server.restart,
             PausePostgres: self._outages.pause,

@@ -60,6 +60,16 @@ class Sessions:
         row = await self._ask(sql, {"application_name": name})
         return None if row is None else row[0]
 
+    async def cancel(self, name: str) -> bool:
+        """pg_cancel_backend on one session of this name that runs a statement; False when none does."""
+        row = await self._ask((SQL / "cancel_statement.sql").read_bytes(), {"application_name": name})
+        return row is not None and bool(row[0])
+
+    async def waits_for_table(self, name: str) -> bool:
+        """Whether a session of this name waits for the lock of a table."""
+        row = await self._ask((SQL / "waits_for_table.sql").read_bytes(), {"application_name": name})
+        return row is not None and bool(row[0])
+
     async def _ask(self, sql: bytes, values: dict[str, object]) -> tuple[Any, ...] | None:
         async with self._asking:
             if self._own is not None:

@@ -4,6 +4,7 @@ A world of processes implements `Target`; the injector never starts a process or
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ class Target(Protocol):
 
     def link(self, worker: int) -> str:
         """The DSN by which the worker reaches the database, through the network if there is one."""
+        ...
+
+    def clock_file(self, worker: int) -> Path | None:
+        """The file by which libfaketime sets the worker's wall clock; None where it is not preloaded."""
+        ...
+
+    def clock(self, worker: int) -> tuple[float, float] | None:
+        """When (CLOCK_MONOTONIC) the worker last said what time it is, and by how many seconds that was off."""
         ...
 
     def process(self, worker: int) -> WorkerProcess | None:

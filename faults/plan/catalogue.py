@@ -307,7 +307,7 @@ class ClockSkew(Fault, frozen=True, kw_only=True, tag="clock-skew"):
 
 
 class ClockJump(Fault, frozen=True, kw_only=True, tag="clock-jump"):
-    """The wall clock of the worker, or of the server, is set forward (or back) by `seconds`, and stays so."""
+    """The wall clock of the worker is set forward (or back) by `seconds`, or that of the server forward, and stays so."""
 
     seconds: float
     of: Literal["worker", "server"] = "worker"

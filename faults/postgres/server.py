@@ -7,9 +7,9 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM
+from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM, Signals
 from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import quote
@@ -193,6 +193,21 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, SIGKILL)
         self._guard.settle(0.0)
+
+    def start_beside(self, argv: Sequence[str | Path], log: Path) -> int:
+        """Start another program as the server's account, which ends with the server at the latest; its pid."""
+        return self._guard.start(
+            argv, log=log, account=self._account, environment=self._environment, end_signal=SIGKILL
+        )
+
+    def lives_beside(self, pid: int) -> bool:
+        """Whether such a program has not ended."""
+        return self._guard.wait(pid, 0.0) is None
+
+    def end_beside(self, pid: int, number: Signals) -> None:
+        """End such a program; returns when it has."""
+        self._guard.signal(pid, number)
+        self._guard.wait(pid, ORPHANS_S)
 
     def running(self) -> bool:
         """Whether the postmaster has not ended."""

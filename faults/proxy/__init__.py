@@ -5,11 +5,12 @@ port that the worker connects to. Told nothing, nobody notices it.
 """
 
 from duress.faults.proxy.control import Proxy, ProxyLost, UnsuitableServer, open_proxy
-from duress.faults.proxy.orders import COMMIT_POINTS, CutCommit, Pattern, Rule, Strike
+from duress.faults.proxy.orders import COMMIT_POINTS, CutCommit, Interject, Pattern, Rule, Strike
 
 __all__ = [
     "COMMIT_POINTS",
     "CutCommit",
+    "Interject",
     "Pattern",
     "Proxy",
     "ProxyLost",

@@ -7,11 +7,12 @@ whole, each after it was judged.
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from duress.faults.proxy.end import End
 from duress.faults.proxy.exchange import Answer, Exchange
 from duress.faults.proxy.leg import Leg, reset
-from duress.faults.proxy.messages import FLUSH, Direction, Piece, Reader
+from duress.faults.proxy.messages import FLUSH, Direction, Piece, Reader, message
 from duress.faults.proxy.orders import CutCommit, Ending, Strike
 from duress.faults.proxy.rules import Armed
 from duress.faults.proxy.startup import Startup
@@ -19,45 +20,9 @@ from duress.faults.proxy.startup import Startup
 if TYPE_CHECKING:
     from duress.faults.proxy.port import Port
 
-_READY, _COMPLETE, _ERROR, _EXECUTE = b"ZCEE"
+_READY, _COMPLETE, _EXECUTE = b"ZCE"
+_BEGINS = frozenset(b"QPBEF")  # messages with which an exchange begins
 _Judged = tuple[Piece, Answer]
-
-
-class End(asyncio.Protocol):
-    """The connection to one side."""
-
-    def __init__(self, connection: "Connection", side: Direction) -> None:
-        self._connection = connection
-        self._from = side
-        self.transport: asyncio.Transport | None = None
-        self.hung_up = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
-        self._connection.met(self, self.transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self._from == "to-server":
-            self._connection.from_worker(data)
-        else:
-            self._connection.from_server(data)
-
-    def eof_received(self) -> bool:
-        self.hung_up = True
-        self._connection.hung_up(self, "fin")
-        return True
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.hung_up:
-            self.hung_up = True
-            self._connection.hung_up(self, "rst")
-        self._connection.lost(self)
-
-    def pause_writing(self) -> None:
-        self._connection.filled(self, on=True)
-
-    def resume_writing(self) -> None:
-        self._connection.filled(self, on=False)
 
 
 class Connection:
@@ -89,6 +54,10 @@ class Connection:
         self._flushed = False
         self._counted = False  # the commit that the next ReadyForQuery confirms
         self._cut_at_ready: Armed | None = None
+        self._preceded: Piece | None = None  # the message before which statements of ours run, or ran last
+        self._preceding: set[int] = set()  # the rules of which they are
+        self._once: set[int] = set()  # those that have been obeyed on this connection
+        self._now = 0.0  # when the bytes have come that are looked at
         self._lost = 0
 
     # The ends
@@ -137,6 +106,7 @@ class Connection:
 
     def from_worker(self, data: bytes) -> None:
         """Bytes have come from the worker."""
+        self._now = time.monotonic()
         if self._over:
             if self.worker.transport is not None and not self.to_worker.waiting:
                 reset(self.worker.transport)  # as a kernel does with what comes for a closed socket
@@ -154,11 +124,14 @@ class Connection:
 
     def from_server(self, data: bytes) -> None:
         """Bytes have come from the server."""
+        self._now = time.monotonic()
         if self._opaque or self._startup is not None:
             self.to_worker.send(data)
-        elif self.port.rules or self._answered or self._draining or self._replies.behind:
+        elif self.port.rules or self._answered or self._draining or self._replies.behind or self._preceded:
             for piece in self._replies.feed(data, passed=False, rows_alone=self.port.rules.rows_alone):
-                self._answered.append((piece, self._answer(piece)))
+                answer = self._answer(piece)
+                if answer.request is None or not answer.request.ours:
+                    self._answered.append((piece, answer))
             self._advance_replies()
             self._advance_requests()
         else:
@@ -200,12 +173,12 @@ class Connection:
         except IndexError:  # not PostgreSQL's protocol: out of the way
             self._pass_unseen()
             return
-        self.port.log.request(time.monotonic(), self.port.worker, self.number, piece, sql)
+        self.port.log.request(self._now, self.port.worker, self.number, piece, sql)
 
     def _answer(self, piece: Piece) -> Answer:
         if piece.body is None:
             return Answer()
-        self.port.log.reply(time.monotonic(), self.port.worker, self.number, piece)
+        self.port.log.reply(self._now, self.port.worker, self.number, piece)
         return self.exchange.answer(piece.kind, piece.body)
 
     def _pass_unseen(self) -> None:
@@ -233,7 +206,7 @@ class Connection:
                     continue  # a rule has dealt with it
             self._asked.popleft()
             self._excused.discard(id(piece))
-            self._flushed = False
+            self._flushed, self._preceded = False, None
             self._ask(piece)
             self.to_server.send(piece.data)
         if not self._asked and not self._over:
@@ -244,6 +217,8 @@ class Connection:
 
     def _judge_request(self, piece: Piece, body: bytes) -> bool:
         """Whether to go on: False to wait for replies, or because it is held or over."""
+        if self.exchange.interjected or self._interject(piece, body):
+            return False
         cuts = list(self.port.rules.commit_cuts(at_request=True))
         if cuts and self.exchange.may_commit(piece.kind, body):
             if not self.exchange.drained:
@@ -258,6 +233,28 @@ class Connection:
                     return False
         struck = self.port.rules.strike("to-server", piece.kind, self.exchange.sql_of(piece.kind, body))
         return struck is None or self._strike(*struck, "to-server", piece)
+
+    def _interject(self, piece: Piece, body: bytes) -> bool:
+        """Run statements of ours before an exchange that begins with this message, each once; whether there is one."""
+        if not self.exchange.between or piece.kind not in _BEGINS:
+            return False
+        if self._preceded is not piece:
+            self._preceded, self._preceding = piece, set()
+        for armed, rule in self.port.rules.interjections():
+            sql = self.exchange.sql_of(piece.kind, body)
+            done = self._preceding | (self._once if rule.each_connection else set())
+            if armed.number in done or not armed.precedes(sql, self.exchange.status) or not armed.due():
+                continue
+            self._preceding.add(armed.number)
+            self._once.add(armed.number)
+            if rule.pause:
+                self._hold_for("to-server", rule.pause)
+            ours = rule.sql.encode()
+            self.exchange.interject(ours)
+            self.to_server.send(message(b"Q", ours + b"\0"))
+            self.port.struck(armed, self, f"interjected {rule.sql!r}")
+            return True
+        return False
 
     def _cut_at_request(self, armed: Armed, rule: CutCommit, piece: Piece) -> None:
         if rule.point == "forwarded":
@@ -286,7 +283,8 @@ class Connection:
             self._draining = False
             self.to_server.end("fin")
         if not self._answered and not self._over:
-            if self._replies_end is not None or not self.port.rules:
+            waits = self.port.rules or self.exchange.interjected  # a part of an answer to us is nothing for the worker
+            if self._replies_end is not None or not waits:
                 self.to_worker.send(self._replies.flush())
             if self._replies_end is not None:
                 self.to_worker.end(self._replies_end)
@@ -327,7 +325,7 @@ class Connection:
         for later, its in list(self._answered)[1:]:
             if later.kind == _READY:
                 return its.committed
-            if later.kind == _ERROR or its.wrote or its.committed:
+            if its.wrote or its.committed:
                 return False
         return None if self.exchange.ready_is_coming and self._replies_end is None else False
 
@@ -357,10 +355,11 @@ class Connection:
             return True
         if rule.deed in ("hold", "delay"):
             self._excused.add(id(piece))
-            self._held[direction] = 0 if rule.seconds is not None else armed.number
-            leg.pause("held", True)
             if rule.seconds is not None:
-                self._loop.call_later(rule.seconds, self._let_go, direction)
+                self._hold_for(direction, rule.seconds)
+            else:
+                self._held[direction] = armed.number
+                leg.pause("held", True)
             return False
         if rule.deed == "cut-inside":
             leg.send(piece.data[: len(piece.data) // 2])
@@ -370,6 +369,11 @@ class Connection:
             leg.send(piece.data)
         self.cut(rule.ending, finish=rule.deed == "cut-after" and direction == "to-server")
         return False
+
+    def _hold_for(self, direction: Direction, seconds: float) -> None:
+        self._held[direction] = 0
+        (self.to_server if direction == "to-server" else self.to_worker).pause("held", True)
+        self._loop.call_later(seconds, self._let_go, direction)
 
     def _let_go(self, direction: Direction) -> None:
         self._held.pop(direction, None)

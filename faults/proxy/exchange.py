@@ -36,6 +36,7 @@ class Request:
     kind: int
     sql: bytes = b""
     done: int = 0  # of a Query: statements that are complete
+    ours: bool = False  # the client has not asked it, and shall not hear the answer
 
     @property
     def statement(self) -> Statement:
@@ -70,6 +71,17 @@ class Exchange:
         self._skipping = False  # the server ignores what it gets until a Sync
         self._copying = False  # it ignores Sync and Flush until the end of COPY
         self._unconfirmed = False  # something was written outside of a transaction block
+        self._between = False  # nothing has been asked since the last ReadyForQuery
+
+    @property
+    def between(self) -> bool:
+        """The session is where it would take any statement: nothing is owed, and the last word was ReadyForQuery."""
+        return self._between and not self._owed
+
+    @property
+    def interjected(self) -> bool:
+        """A statement of ours has not been answered."""
+        return any(request.ours for request in self._owed)
 
     @property
     def drained(self) -> bool:
@@ -135,6 +147,7 @@ class Exchange:
             self._skipping = False
         elif kind == _SYNC and self._copying:
             return
+        self._between = False
         self._owed.append(Request(kind, self.sql_of(kind, body)))
         if kind == _PARSE:
             name, sql, _ = body.split(b"\0", 2)
@@ -143,6 +156,10 @@ class Exchange:
             self._portals[body.split(b"\0", 1)[0]] = self._owed[-1].sql
         elif kind == _CLOSE:
             (self._texts if body[:1] == b"S" else self._portals).pop(body[1:].rstrip(b"\0"), None)
+
+    def interject(self, sql: bytes) -> None:
+        """A query of ours has been sent, between two exchanges."""
+        self._owed.append(Request(_QUERY, sql, ours=True))
 
     # The server's side
 
@@ -173,6 +190,7 @@ class Exchange:
             if request.kind in _ENDS_CYCLE:
                 break
         self.status = body.decode("latin-1")
+        self._between = True
         committed = self._unconfirmed and self.status == "I"
         self._unconfirmed = self._copying = False
         return Answer(request, committed=committed)

@@ -77,7 +77,24 @@ class CutCommit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError(f"COMMITs are counted from 1, not from {self.occurrence}")
 
 
-Rule = Strike | CutCommit
+class Interject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="interject"):
+    """Run a statement of ours in the worker's session before its next exchange, `times` in a row (None: before each), or
+    (`each_connection`) once on every connection.
+
+    `statement`: only before an exchange whose first message runs or parses SQL in which this regular expression is found;
+    `inside`: only within an open transaction, or (False) only outside of one; `pause`: the exchange begins that many
+    seconds later. The worker hears nothing of the answer to our statement, and a failed transaction is left alone.
+    """
+
+    sql: str
+    times: int | None = 1
+    each_connection: bool = False
+    statement: str | None = None
+    inside: bool | None = None
+    pause: float = 0.0
+
+
+Rule = Strike | CutCommit | Interject
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

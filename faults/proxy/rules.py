@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from duress.faults.proxy.messages import Direction, name_of
-from duress.faults.proxy.orders import AT_REQUEST, CutCommit, Rule, Strike
+from duress.faults.proxy.orders import AT_REQUEST, CutCommit, Interject, Rule, Strike
 
 _ROWS = ("DataRow", "CopyData", None)
 
@@ -16,7 +16,14 @@ class Armed:
         self.number = number
         self.rule = rule
         self.seen = 0
-        text = rule.pattern.statement if isinstance(rule, Strike) else None
+        text = None if isinstance(rule, CutCommit) else _pattern_of(rule)
+        match rule:
+            case Strike(pattern=pattern):
+                self._first = pattern.occurrence
+            case CutCommit(occurrence=occurrence):
+                self._first = occurrence
+            case Interject():
+                self._first = 1
         self._statement = None if text is None else re.compile(text.encode(), re.IGNORECASE)
 
     def fits(self, direction: Direction, kind: int, sql: bytes) -> bool:
@@ -27,11 +34,17 @@ class Armed:
             return False
         return self._statement is None or self._statement.search(sql) is not None
 
+    def precedes(self, sql: bytes, status: str) -> bool:
+        """Whether an Interject comes before an exchange that begins with this SQL, in a session of this status."""
+        assert isinstance(self.rule, Interject)
+        if status == "E" or self.rule.inside not in (None, status == "T"):
+            return False
+        return self._statement is None or self._statement.search(sql) is not None
+
     def due(self) -> bool:
         """Count one that fits; whether this one is to be struck."""
         self.seen += 1
-        first = self.rule.occurrence if isinstance(self.rule, CutCommit) else self.rule.pattern.occurrence
-        return self.seen >= first
+        return self.seen >= self._first
 
     @property
     def holds_on(self) -> bool:
@@ -41,10 +54,14 @@ class Armed:
     @property
     def spent(self) -> bool:
         """It will strike no more."""
-        if isinstance(self.rule, CutCommit):
-            return self.seen >= self.rule.occurrence
-        times = self.rule.times
-        return times is not None and self.seen >= self.rule.pattern.occurrence + times - 1
+        if isinstance(self.rule, Interject) and self.rule.each_connection:
+            return False
+        times = 1 if isinstance(self.rule, CutCommit) else self.rule.times
+        return times is not None and self.seen >= self._first + times - 1
+
+
+def _pattern_of(rule: Strike | Interject) -> str | None:
+    return rule.pattern.statement if isinstance(rule, Strike) else rule.statement
 
 
 class Rules:
@@ -75,6 +92,12 @@ class Rules:
         """Those that wait for a COMMIT, by the side that they look at."""
         for one in list(self._armed.values()):
             if isinstance(one.rule, CutCommit) and not one.spent and (one.rule.point in AT_REQUEST) == at_request:
+                yield one, one.rule
+
+    def interjections(self) -> Iterator[tuple[Armed, Interject]]:
+        """Statements of ours that are to be run."""
+        for one in list(self._armed.values()):
+            if isinstance(one.rule, Interject) and not one.spent:
                 yield one, one.rule
 
     def strike(self, direction: Direction, kind: int, sql: bytes) -> tuple[Armed, Strike] | None:

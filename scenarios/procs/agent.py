@@ -30,17 +30,24 @@ class Agent:
         self._encode = msgspec.json.Encoder().encode
         self._decode_go = msgspec.json.Decoder(Go).decode
         self._armed: tuple[Armed, ...] = ()
+        self._tells_time = False
 
     def orders(self) -> Orders:
         """Wait for the harness's first word."""
         orders = msgspec.json.decode(self._line(), type=Orders)
         self._armed = orders.armed
+        if orders.clock is not None:
+            os.environ["FAKETIME_TIMESTAMP_FILE"] = (
+                orders.clock
+            )  # libfaketime looks there whenever it is asked the time
+            self._tells_time = True
         return orders
 
     def point(self, name: str, facts: dict[str, str | int | float | bool | None]) -> None:
         """Report a point; at an armed one, return only after the harness has answered."""
         held = any(armed.matches(name, facts.get("name")) for armed in self._armed)
-        self._report(Reported(at=time.monotonic(), name=name, facts=facts, held=held))
+        wall = time.time() if self._tells_time else None
+        self._report(Reported(at=time.monotonic(), name=name, facts=facts, held=held, wall=wall))
         if held:
             self._armed = self._decode_go(self._line()).armed
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -110,8 +110,12 @@ class Nursery:
 
 
 @contextlib.asynccontextmanager
-async def open_nursery(scenario: str, canary: str | None) -> AsyncIterator[Nursery]:
-    """A nursery for a scenario's workers; on leaving, it and all its workers end. Raises NurseryLost."""
+async def open_nursery(
+    scenario: str, canary: str | None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Nursery]:
+    """A nursery for a scenario's workers, which inherit `environment` too; on leaving, it and all its workers end. Raises
+    NurseryLost.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         # In the event loop's thread, which lives as long as the harness: PR_SET_PDEATHSIG is about a thread.
@@ -119,7 +123,7 @@ async def open_nursery(scenario: str, canary: str | None) -> AsyncIterator[Nurse
             *(sys.executable, "-m", "duress.scenarios.procs.nursery", str(theirs.fileno()), str(os.getpid())),
             pass_fds=(theirs.fileno(),),
             process_group=0,
-            env={**os.environ, "PYTHONPATH": search_path()},
+            env={**os.environ, "PYTHONPATH": search_path(), **(environment or {})},
             stdin=subprocess.DEVNULL,
         )
     # Descriptors are sent on a duplicate: asyncio's own socket is in its hands.

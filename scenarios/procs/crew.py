@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -41,6 +43,9 @@ class Incarnation:
         self.incarnation: int | None = None
         self.joined = asyncio.Event()
         self.gone = asyncio.Event()  # reaped, and everything it said was heard
+        self.clock: tuple[float, float] | None = (
+            None  # when it last told the time, and how far that was off, in seconds
+        )
         self.expected = False  # a fault, or the end of the run, ends it
         self.process = process
 
@@ -76,6 +81,7 @@ class Crew:
         self._spawn_process = spawn
         self._now: dict[int, Incarnation] = {}
         self._all: list[Incarnation] = []
+        self._awaited: Counter[int] = Counter()  # worker → faults that are about to end it
         self._tasks: set[asyncio.Task[None]] = set()
         self.unplanned: list[str] = []  # workers that ended though nobody ended them
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the harness's own failure
@@ -97,9 +103,16 @@ class Crew:
         return [number for number, one in sorted(self._now.items()) if one.joined.is_set() and not one.gone.is_set()]
 
     def expect_end(self, worker: int) -> None:
-        """The worker's present process is about to be ended on purpose."""
+        """The worker's process is about to be ended on purpose: the present one, or one that comes until `expect_no_more`,
+        for the present one may be ending already.
+        """
         if worker in self._now:
             self._now[worker].expected = True
+        self._awaited[worker] += 1
+
+    def expect_no_more(self, worker: int) -> None:
+        """It has been ended, or will not be."""
+        self._awaited[worker] -= 1
 
     async def start(self, count: int) -> None:
         """Start `count` workers and wait until all have joined. Raises WorkerStartFailed."""
@@ -156,6 +169,7 @@ class Crew:
         log = self._logs / f"worker-{number}.{sum(one.number == number for one in self._all)}.log"
         process, ours = await self._spawn_process(number, log)
         one = Incarnation(number, process, log)
+        one.expected = self._awaited[number] > 0
         self._now[number] = one
         self._all.append(one)
         self._recorder.add("harness", history.SPAWNED, {"worker": number, "pid": one.pid})
@@ -201,6 +215,8 @@ class Crew:
             while (line := await reader.readline()).endswith(b"\n"):
                 report = _decode(line)
                 self._recorder.add(source, report.name, report.facts, report.at)
+                if report.wall is not None:
+                    one.clock = (report.at, report.wall - report.at - (time.time() - time.monotonic()))
                 if report.name == observer.WORKER_JOINED:
                     one.incarnation = int(report.facts["incarnation"] or 0)
                     one.joined.set()

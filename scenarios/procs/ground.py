@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from duress.faults.injectors.clocks import environment, set_clock
+from duress.faults.needs import find_libfaketime
 from duress.faults.network import Network
-from duress.faults.plan import Plan
+from duress.faults.plan import ClockJump, ClockSkew, Plan
 from duress.faults.postgres import read_log
 from duress.faults.worlds import NetworkName
 from duress.scenarios.observed import Observed
@@ -59,13 +62,31 @@ class ProcsGround:
 
     async def observe(self, seed: int, plan: Plan) -> Observed:
         """One run."""
+        async with self._clocks(plan) as shared:
+            return await self._observe(shared, seed, plan)
+
+    @contextlib.asynccontextmanager
+    async def _clocks(self, plan: Plan) -> AsyncIterator[world.Shared]:
+        """Where the plan sets workers' clocks, they are born in a nursery whose clock can be set."""
+        library = find_libfaketime()
+        if library is None or not any(isinstance(event.fault, ClockSkew | ClockJump) for event in plan.events):
+            yield self._shared
+            return
+        with TemporaryDirectory(prefix="duress-clocks-") as name:
+            folder = Path(name)
+            for number in range(self._work.settings.workers):
+                set_clock(world.clock_file(folder, number), 0.0)
+            async with open_nursery(self._work.reference, self._work.canary, environment(library)) as nursery:
+                yield replace(self._shared, nursery=nursery, clocks=folder)
+
+    async def _observe(self, shared: world.Shared, seed: int, plan: Plan) -> Observed:
         if not needs_own(plan):
-            return await world.observe(self._shared, seed, plan)
+            return await world.observe(shared, seed, plan)
         async with open_servers(plan, self._work.settings.workers) as servers:
             databases = Databases.on(servers.dsn)
             async with databases.template(partial(build, self._work)) as template:
-                shared = replace(self._shared, databases=databases, template=template, servers=servers)
-                observed = await world.observe(shared, seed, plan)
+                own = replace(shared, databases=databases, template=template, servers=servers)
+                observed = await world.observe(own, seed, plan)
             logs = [servers.first.log_path] if servers.pair is None else list(servers.pair.log_paths)
             self._lost[seed] = sum([len(await asyncio.to_thread(lost_sessions, log)) for log in logs])
             return observed

@@ -20,6 +20,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     settings: Settings
     receiver: str  # address, as `receiver.SocketReceiver` takes it
     armed: tuple[Armed, ...]
+    clock: str | None = None  # the file by which libfaketime sets this worker's wall clock
 
 
 class Go(msgspec.Struct, frozen=True, kw_only=True):

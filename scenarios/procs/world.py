@@ -54,6 +54,12 @@ class Shared:
     servers: "Servers | None"  # None: a user's own
     network: "Network | None"  # None: workers connect to the server themselves
     logs: Path
+    clocks: Path | None = None  # the folder of the files by which the workers' clocks are set, where they can be
+
+
+def clock_file(folder: Path, worker: int) -> Path:
+    """The file that sets a worker's clock."""
+    return folder / f"clock-{worker}"
 
 
 class RunTarget:
@@ -68,6 +74,14 @@ class RunTarget:
         self._links = links
         self._shared = shared
         self._recorder = recorder
+
+    def clock_file(self, worker: int) -> Path | None:
+        return None if self._shared.clocks is None else clock_file(self._shared.clocks, worker)
+
+    def clock(self, worker: int) -> tuple[float, float] | None:
+        assert self.crew is not None
+        one = self.crew.now(worker)
+        return None if one is None else one.clock
 
     @property
     def server(self) -> "Server | None":
@@ -181,6 +195,14 @@ def _orders(shared: Shared, links: Mapping[int, str], receiver: str) -> Callable
         dsn = links[number]
         return make_conninfo(dsn, target_session_attrs="any") if pair and number % 2 else dsn
 
+    def clock_of(number: int) -> str | None:
+        return None if shared.clocks is None else str(clock_file(shared.clocks, number))
+
     return lambda number: Orders(
-        dsn=dsn_of(number), name=f"worker-{number}", settings=settings, receiver=receiver, armed=()
+        dsn=dsn_of(number),
+        name=f"worker-{number}",
+        settings=settings,
+        receiver=receiver,
+        armed=(),
+        clock=clock_of(number),
     )

@@ -88,6 +88,9 @@ class SimCrew:
         """The worker's present process is about to be ended on purpose."""
         self._workers[worker].expected = True
 
+    def expect_no_more(self, worker: int) -> None:
+        """It has been ended, or will not be."""
+
     async def start(self, count: int) -> None:
         """Start `count` workers and wait until all have joined. Raises WorkerStartFailed."""
         self.follow(self._attend())

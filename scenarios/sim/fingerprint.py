@@ -1,9 +1,10 @@
 """A digest of the code that a simulated run runs: when it is the same, so must be the run.
 
-It is over our own sources, those of the user's modules (whatever is loaded and was not installed), the versions of what
-we stand on, and PostgreSQL's.
+It is over our own sources, those of the user's modules (whatever is loaded and was not installed), and the versions of
+what we stand on: Python, psycopg, msgspec and PostgreSQL.
 """
 
+import platform
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def fingerprint(postgres: str) -> str:
     for name, path in [*_own(), *_loaded()]:
         digest.update(f"{name}\0".encode() + blake2b(path.read_bytes(), digest_size=8).digest())
     versions = [f"{package} {metadata.version(package)}" for package in BELOW]
-    digest.update("\0".join([*versions, postgres]).encode())
+    digest.update("\0".join([*versions, platform.python_version(), postgres]).encode())
     return digest.hexdigest()
 
 

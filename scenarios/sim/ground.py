@@ -30,15 +30,20 @@ class SimGround:
             told = await exchange(self._process, ask, Told)
         except EOFError:
             raise RunFailed(f"the simulating process ended ({await self._process.wait()})") from None
-        if told.diverged is not None:
-            raise Diverged(told.diverged)
-        if told.observed is None:
-            raise RunFailed(told.error or "", told.trace)
-        return told.observed
+        return heard(told)
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
         """Not counted here."""
         return {}
+
+
+def heard(told: Told) -> Observed:
+    """What a cell has observed. Raises Diverged, RunFailed."""
+    if told.diverged is not None:
+        raise Diverged(told.diverged)
+    if told.observed is None:
+        raise RunFailed(told.error or "", told.trace)
+    return told.observed
 
 
 @contextlib.asynccontextmanager

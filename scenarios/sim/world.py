@@ -55,6 +55,7 @@ class Seen:
 
     history: tuple[Entry, ...]
     clock_offset: float
+    clock_jumps: tuple[tuple[float, float], ...]
     faults: tuple[FaultRecord, ...]
     doubts: tuple[str, ...]
     exchanges: tuple[Exchange, ...]
@@ -83,6 +84,7 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         history=seen.history,
         final=_final(shared),
         clock_offset=seen.clock_offset,
+        clock_jumps=seen.clock_jumps,
         lease=shared.settings.lease,
         workers=shared.settings.workers,
     )
@@ -122,7 +124,8 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     recorder = Recorder(lambda: run.now, partial(_remark, run) if shared.simulating.trace else None)
     strikes = Strikes(plan, recorder)
     crew = SimCrew(run, settings, strikes.triggers.pulls, strikes.held, recorder)
-    injector = StatementInjector(run, recorder, SimInjector(Scene(run, crew, recorder, scenario.contention)))
+    scene = Scene(run, crew, recorder, scenario.contention)
+    injector = StatementInjector(run, recorder, SimInjector(scene))
     strikes.attach(crew, injector)
     statements = Statements(run, crew, strikes, injector)
     outside = SimReceiver(
@@ -145,6 +148,7 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
     return Seen(
         history=recorder.history(),
         clock_offset=offset,
+        clock_jumps=tuple((at - recorder.began, seconds) for at, seconds in scene.clock_jumps),
         faults=tuple(course.record(strike, recorder) for strike in strikes.all),
         doubts=(*crew.unplanned, *course.why_not(strikes)),
         exchanges=exchanges,

@@ -231,6 +231,12 @@ class Backend:
         """Whether one of them was of a kind after which PostgreSQL does not go on: of the log, or a sync."""
         return bool(self._slot.io_failed and self._slot.io_kinds & (Io.SYNC | Io.WAL_WRITE))
 
+    def shift(self, us: int) -> None:
+        """Its timer and the end of its wait are told by a clock that was set forward by so much: they are as far away."""
+        slot = self._slot
+        slot.timer_us += us if slot.timer_us else 0
+        slot.until_us += us if slot.until_us else 0
+
     def deliver_timer(self) -> None:
         """Let its timer go off, now that it is due, and wait until PostgreSQL has taken it in and set the next.
 

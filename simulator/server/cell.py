@@ -120,6 +120,10 @@ class Cell:
         """Move the clock, for all of the server's processes at once. Timers that are due are the caller's to deliver."""
         self.page.header.now_us = us
 
+    def jump(self, us: int) -> None:
+        """What is set from now on as its clock is so much ahead: its monotonic clock goes on as if nothing had been."""
+        self.page.header.jump_us += us
+
     @property
     def attention(self) -> int:
         """Rises whenever a registered backend is woken, or sent a signal by another process: then look at all of them."""
@@ -188,6 +192,7 @@ class Cell:
         if stopped := [backend.describe() for backend in self._backends if not backend.idle]:
             raise HarnessError("a run cannot begin while backends are stopped or busy: " + "; ".join(stopped))
         self.drain_timers()
+        self.page.header.jump_us = 0
         self.set_now(now_us)
         for number, backend in enumerate(self._backends, 1):
             backend.number = number

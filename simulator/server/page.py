@@ -11,7 +11,7 @@ import select
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 SIGNALS: Final = 4  # SIGUSR1, SIGINT, SIGTERM, SIGALRM
 CANCEL: Final = 1
 TERMINATE: Final = 2
@@ -36,12 +36,14 @@ class Header(ctypes.Structure):
     generation: int
     attention: int
     attached: int
+    jump_us: int
     error: bytes
     _fields_ = (
         *((name, _u32) for name in ("version", "slots")),
         ("now_us", _i64),
         *((name, _u32) for name in ("on", "used", "generation", "attention", "attached", "spare")),
-        ("error", ctypes.c_char * 216),
+        ("jump_us", _i64),
+        ("error", ctypes.c_char * 208),
     )
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from command_line import Said, duress
 
+from duress.scenarios.sim.token import Reproduction, encode
+
 ORDERS = """
 from duress import step, workflow
 from duress.scenarios import Scenario, World
@@ -85,7 +87,7 @@ def test_code_that_has_changed_is_told_from_a_run_that_cannot_be_repeated(folder
     (changed / "tea.py").write_text(ORDERS.replace("CUPS = 1", "CUPS = 2"))
     said = duress(changed, "replay", word)
     assert said.code == 0, said.err
-    assert "another run than the token names: the code has changed since" in said.out
+    assert "another run than the token names: the code, or a version of what it stands on, has changed" in said.out
 
 
 def test_a_trace_is_shown_written_and_compared(folder: Path) -> None:
@@ -109,6 +111,14 @@ def test_a_run_that_does_not_come_to_its_end_has_a_trace_too(folder: Path) -> No
     shown = duress(folder, "replay", word, "--trace")
     assert shown.code == 3
     assert "the harness failed: RuntimeError: spilt" in shown.out and "* client.read workflow=tea-0" in shown.out
+
+
+def test_one_file_cannot_hold_the_traces_of_two_runs(folder: Path) -> None:
+    words = [encode(Reproduction(reference="tea:orders", seed=seed)) for seed in (1, 2)]
+    (folder / "both.txt").write_text(" and ".join(words))
+    refused = duress(folder, "replay", "both.txt", "--trace", "one.json")
+    assert refused.code == 2
+    assert "both.txt names 2 runs, and --trace one.json is one file" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from duress.pytest_plugin.scenarios import RunScenario, Violated
 PAYMENTS = """
 import duress
 
-@duress.test("payments", seeds=30, canary="key-of-the-epoch")
+@duress.test("payments", seeds=30, faults=["kill-worker"], canary="key-of-the-epoch")
 def test_payments():
     raise AssertionError("called though a run violated an invariant")
 """

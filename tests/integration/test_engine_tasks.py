@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from engine_room import Watch, opened, registered, running, session, until, working
 
-from duress.engine import Engine, race, sleep, step, workflow
+from duress.engine import Engine, current, race, sleep, step, transaction, workflow
 from duress.engine.errors import StepFailed, WorkflowFailed
 
 ran: list[str] = []
@@ -261,5 +261,42 @@ def test_a_workflow_whose_code_is_gone_waits_and_loses_nothing(database: str, ca
                 )
             async with working(engine):
                 assert await handle.result(timeout=9) == "child"
+
+    asyncio.run(run())
+
+
+_snapshot_is_taken, _sibling_is_durable = asyncio.Event(), asyncio.Event()
+
+
+@transaction(isolation="repeatable read")
+async def looks_before_its_sibling(tx: Any) -> int:
+    await tx.execute("select 1")
+    _snapshot_is_taken.set()
+    await _sibling_is_durable.wait()
+    return current().epoch
+
+
+@step
+async def sibling() -> None:
+    await _snapshot_is_taken.wait()
+
+
+@workflow
+async def snapshot_beside_a_sibling() -> int:
+    epoch, _ = await asyncio.gather(looks_before_its_sibling(), sibling())
+    return epoch
+
+
+def test_a_snapshot_older_than_a_siblings_checkpoint_costs_no_claim(database: str) -> None:
+    async def run() -> None:
+        watch = Watch()
+        _snapshot_is_taken.clear()
+        _sibling_is_durable.clear()
+        async with running(database, observer=watch) as engine:
+            handle = await engine.start("one", snapshot_beside_a_sibling)
+            await watch.seen("step.checkpointed", step="2/1")
+            _sibling_is_durable.set()
+            assert await handle.result(timeout=20) == 1
+        assert watch.all("workflow.fenced") == []
 
     asyncio.run(run())

@@ -71,7 +71,7 @@ from duress.faults.journal import Journal
 from duress.faults.plan import AtTime, Event, PausePostgres
 pid, dsn, log, journal = sys.argv[1:]
 server = SimpleNamespace(postmaster_pid=int(pid), log_path=Path(log))
-target = SimpleNamespace(server=server, dsn=dsn, pair=None)
+target = SimpleNamespace(server=server, dsn=dsn, pair=None, contention=None, network=None)
 async def main():
     injector = ProcsInjector(target, clock=time.monotonic, journal=Journal(Path(journal)))
     print(await injector.inject(Event(trigger=AtTime(seconds=0), fault=PausePostgres(duration=600)), 0), flush=True)

@@ -39,6 +39,25 @@ async def test_what_was_told_before_a_sigkill_is_kept(tmp_path: Path) -> None:
 
 
 @in_a_loop
+async def test_a_fault_that_waits_for_a_worker_to_come_back_ends_it_on_purpose(tmp_path: Path) -> None:
+    """It was on its way out, by another fault, when the fault was told of it; afterwards it ends by itself."""
+    async with telling(tmp_path) as told:
+        await told.crew.start(1)
+        for unplanned in (0, 0, 1):
+            process = told.crew.process(0)
+            assert process is not None
+            if not told.recorder.facts_of(EXITED):
+                told.crew.expect_end(0)
+            kill(process.pid)
+            await told.until(lambda: told.crew.process(0) is None)
+            assert len(told.crew.unplanned) == unplanned
+            await told.crew.respawn(0)
+            await told.crew.joined(0)
+            if len(told.recorder.facts_of(EXITED)) == 1:
+                told.crew.expect_no_more(0)
+
+
+@in_a_loop
 async def test_a_worker_stands_still_at_an_armed_point_until_answered(tmp_path: Path) -> None:
     reached, go = asyncio.Event(), asyncio.Event()
 

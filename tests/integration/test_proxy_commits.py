@@ -147,6 +147,20 @@ def test_the_row_is_absent_after_the_first_point_only(database: str, commit: Com
     assert asyncio.run(check()) == {point: {point != "before-forward"} for point in COMMIT_POINTS}
 
 
+def test_a_commit_that_is_under_way_is_not_broken_off_with_the_connection(database: str) -> None:
+    """Though the server looks whether its client is still there: what was forwarded is done."""
+
+    async def check() -> None:
+        async with standing_before(database) as (proxy, dsn), await set_up(database) as admin:
+            async with await connect(f"{dsn} options='-c client_connection_check_interval=10ms'") as client:
+                await proxy.arm(3, CutCommit(point="forwarded"))
+                with pytest.raises(psycopg.OperationalError):
+                    await client.execute("update account set amount = amount + 7 where pg_sleep(0.3) is not null")
+            assert await amount(admin) == 7
+
+    asyncio.run(check())
+
+
 @pytest.mark.parametrize("point", COMMIT_POINTS)
 @pytest.mark.parametrize("prepared", [False, True], ids=["prepare transaction", "commit prepared"])
 def test_both_phases_of_a_commit_are_commits(database: str, prepared: bool, point: CommitPoint) -> None:

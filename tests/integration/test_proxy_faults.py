@@ -15,7 +15,7 @@ import pytest
 from proxied import standing_before, until
 from psycopg.conninfo import conninfo_to_dict
 
-from duress.faults.proxy import Pattern, Proxy, Strike
+from duress.faults.proxy import Interject, Pattern, Proxy, Strike
 from duress.faults.proxy.control import ProxyLost
 from duress.faults.proxy.orders import Ending, Shape, Sides
 
@@ -212,6 +212,57 @@ async def cuts(proxy: Proxy, dsn: str, admin: Connection) -> None:
 def test_single_messages_are_struck_by_kind_text_and_occurrence(database: str, what: Any) -> None:
     async def check() -> None:
         async with standing_before(database) as (proxy, dsn), await connect(database) as admin:
+            await what(proxy, dsn, admin)
+
+    run(check())
+
+
+async def once(proxy: Proxy, dsn: str, admin: Connection) -> None:
+    """A setting of ours holds from the next exchange on, and the client has heard nothing of it."""
+    async with await connect(dsn) as client:
+        rule = await proxy.arm(3, Interject(sql="set statement_timeout = '50ms'; select 'not for you'"))
+        async with client.pipeline():
+            first = await client.execute("select %s", [1])
+            second = await client.execute("select current_setting('statement_timeout')")
+        assert (await first.fetchone(), await second.fetchone()) == ((1,), ("50ms",))
+        assert "interjected" in (await proxy.fired(rule)).what and not await proxy.withdraw(3, rule)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await client.execute("select pg_sleep(5)")
+
+
+async def each_time(proxy: Proxy, dsn: str, admin: Connection) -> None:
+    """Whatever the client sets itself; inside and outside of transactions; until it is withdrawn."""
+    await admin.execute("create table t (n int)")
+    async with await connect(dsn) as client:
+        outside = await proxy.arm(3, Interject(sql="set default_transaction_read_only = on", times=None, inside=False))
+        inside = await proxy.arm(3, Interject(sql="set transaction_read_only = on", times=None, inside=True))
+        await client.execute("set default_transaction_read_only = off")
+        for values, params in (("1", None), ("%s", [5])):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                await client.execute(f"insert into t values ({values})".encode(), params)
+        await client.execute("begin read write")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            await client.execute("insert into t values (1)")
+        await client.execute("rollback")
+        for rule in (inside, outside):
+            assert await proxy.withdraw(3, rule)
+        await client.execute("set default_transaction_read_only = off")
+        await client.execute("insert into t values (1)")
+
+
+async def before_a_statement(proxy: Proxy, dsn: str, admin: Connection) -> None:
+    async with await connect(dsn) as client:
+        rule = Interject(sql="set application_name = 'ours'", statement="application_name$")
+        await proxy.arm(3, rule)
+        await client.execute("set application_name = 'theirs'")
+        assert await (await client.execute("show application_name")).fetchone() == ("ours",)
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
+@pytest.mark.parametrize("what", [once, each_time, before_a_statement], ids=lambda what: what.__name__)
+def test_statements_of_ours_run_between_two_of_the_workers(database: str, what: Any, split: bool) -> None:
+    async def check() -> None:
+        async with standing_before(database, split=split) as (proxy, dsn), await connect(database) as admin:
             await what(proxy, dsn, admin)
 
     run(check())

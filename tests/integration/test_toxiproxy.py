@@ -59,6 +59,23 @@ def test_an_api_that_does_not_answer_is_an_error_in_time() -> None:
     assert time.monotonic() - began < 20
 
 
+def test_an_api_that_fails_is_an_error_in_its_own_words() -> None:
+    async def failing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 11\r\nConnection: close\r\n\r\nout of luck"
+        )
+        writer.close()
+
+    async def check() -> None:
+        async with await asyncio.start_server(failing, "127.0.0.1", 0) as server:
+            network = ToxiproxyNetwork(*server.sockets[0].getsockname())
+            with pytest.raises(ToxiproxyError, match="500 out of luck"):
+                await network.listen(0, "host=127.0.0.1 port=5432")
+
+    asyncio.run(check())
+
+
 @toxiproxy
 def test_two_networks_share_a_server_and_take_only_their_own_proxies_along(
     server: Server, monkeypatch: pytest.MonkeyPatch

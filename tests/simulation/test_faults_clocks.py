@@ -21,3 +21,11 @@ def test_a_wrong_clock_changes_nothing_that_matters(ground: Proving, fault: AnyF
         assert record.confirmed_by.startswith(f"the clock of worker-{record.worker} is ")
         assert record.confirmed_by.endswith(off)
         assert (record.healed is None) == isinstance(fault, ClockJump)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 5.0])
+def test_the_servers_clock_jumps(ground: Proving, seconds: float) -> None:
+    """All leases end at once, or sooner than anybody thought."""
+    fault = ClockJump(seconds=seconds, of="server")
+    for record in ground.survives((2, at_charge(fault)), (3, soon(fault)), (4, soon(fault))):
+        assert record.confirmed_by == f"PostgreSQL's clock is {seconds:+g} s off"

@@ -88,6 +88,10 @@ def test_a_fault_of_the_server_names_the_worker_whose_point_it_waits_for() -> No
         (plan.StatementTimeout(timeout=0.0001), "events[0].fault.timeout is 0.0001: must be 0.001 or more"),
         (plan.ClockSkew(duration=1), "events[0].fault.seconds is 0.0: a clock that is not moved is right"),
         (plan.ClockJump(seconds=0), "events[0].fault.seconds is 0: a clock that is not moved is right"),
+        (
+            plan.ClockJump(seconds=-1, of="server"),
+            "events[0].fault.seconds is -1: the server's clock is set forward only",
+        ),
         (plan.ClockJump(seconds=float("nan")), "events[0].fault.seconds is nan: must be seconds"),
         (plan.ClockSkew(duration=1, drift=2.0), "events[0].fault.drift is 2.0: must be a fraction"),
     ],
@@ -152,6 +156,15 @@ def test_a_world_refuses_by_name_what_it_cannot_do() -> None:
     possible = Plan(events=(Event(trigger=SOON, fault=plan.KillWorker()),))
     worlds.refuse(possible, "sim")
     worlds.refuse(possible, "procs", "toxiproxy")
+
+
+def test_only_a_simulated_servers_clock_is_moved() -> None:
+    plan_ = Plan(events=(Event(trigger=SOON, fault=plan.ClockJump(seconds=1, of="server")),))
+    worlds.refuse(plan_, "sim")
+    with pytest.raises(
+        PlanError, match=r"events\[0\]\.fault\.(of is 'server': the clock of a real|kind is 'clock-jump')"
+    ):
+        worlds.refuse(plan_, "procs")
 
 
 def test_what_needs_another_network_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

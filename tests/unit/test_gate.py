@@ -112,6 +112,32 @@ def test_an_unchanged_build_is_hardly_ever_called_slower() -> None:
     assert flagged <= 200 * ALPHA
 
 
+def test_a_longer_tail_alone_is_no_slower_median() -> None:
+    """Mann-Whitney sees that the slow half became slower; where the middle lies is not known well enough to say so."""
+    then = [0.1 + 0.1 * step / 59 for step in range(60)]
+    now = then[:30] + [0.3 + value for value in then[30:]]
+    [finding] = compared(summarise(recovered(now)), summarise(recovered(then)), Baseline(phases=("first",)))
+    assert finding.state == "kept" and "medians' intervals overlap" in finding.seen, finding.seen
+
+
+def test_one_odd_kind_among_sixty_is_chance() -> None:
+    """Six recoveries that are all slower have p = 1/924: striking in one comparison, expected in so many."""
+
+    def side(odd: float) -> Campaign:
+        kinds = [f"kind-{number:02}" for number in range(60)]
+        runs = [
+            recovered([0.1 * step * (odd if kind == "kind-07" else 1) for step in range(1, 7)], kind).runs[0]
+            for kind in kinds
+        ]
+        return msgspec.structs.replace(campaign(runs=1), runs=tuple(runs))
+
+    states = {finding.limit: finding for finding in compared(summarise(side(10.0)), summarise(side(1.0)), Baseline())}
+    assert states["baseline.kind-07.first"].state == "kept", states["baseline.kind-07.first"].seen
+    one = Baseline(phases=("first",), kinds=("kind-07",))
+    [alone] = compared(summarise(side(10.0)), summarise(side(1.0)), one)
+    assert alone.state == "missed"
+
+
 def test_a_change_that_nobody_would_notice_is_none() -> None:
     now, then = (recovered([base + step * 1e-5 for step in range(60)]) for base in (0.1020, 0.1))
     [finding] = compared(summarise(now), summarise(then), Baseline(phases=("first",)))
@@ -135,7 +161,9 @@ def test_a_limit_for_all_kinds_gives_way_to_a_kind_s_own(tmp_path: Path) -> None
     file = tmp_path / "limits.toml"
     file.write_text('[recovery.all.first]\np50 = "1 min"\n[recovery.pause-worker.first]\np50 = 0.001\n')
     gate = judge(campaign(runs=60), read_limits(file), limits_name="limits.toml")
-    states = {finding.limit: finding.state for finding in gate.findings if finding.limit.startswith("recovery")}
+    recoveries = [finding for finding in gate.findings if finding.limit.startswith("recovery")]
+    states = {finding.limit: finding.state for finding in recoveries}
+    assert len(recoveries) == len(states), "none is judged twice"
     assert states.pop("recovery.pause-worker.first.p50") == "missed"
     assert set(states.values()) == {"kept"} and len(states) == 5
     assert gate.state == "missed"

@@ -17,9 +17,11 @@ from duress.faults.plan import (
     AtTime,
     CrashBackend,
     Event,
+    Failover,
     KillWorker,
     PauseWorker,
     PlanError,
+    Pooler,
     RestartPostgres,
     StopWorker,
     TerminateBackend,
@@ -161,6 +163,7 @@ CLAIM = AtPoint(point="workflow.claimed", occurrence=2)
             "too soon",
             [Event(trigger=at(1), fault=RestartPostgres(down=1)), Event(trigger=at(2.9), fault=CrashBackend())],
         ),
+        ("one standby", [Event(trigger=at(1 + n), fault=Failover()) for n in range(2)]),
         ("any distance", [Event(trigger=CLAIM, fault=CrashBackend(), worker=n) for n in range(2)]),
         ("outages", [Event(trigger=at(0.3 + 1.2 * n), fault=CrashBackend()) for n in range(3)]),
         (
@@ -184,3 +187,12 @@ def test_storms_and_faults_that_cannot_fire_are_not_drawn(said: str, events: lis
     assert said in objected
     if len(events) > 1:  # it is the last one that is too much
         assert objection(events[:-1], Bounds()) is None
+
+
+def test_nobody_fails_over_twice_nor_behind_a_pooler() -> None:
+    over = Event(trigger=AtTime(seconds=1.0), fault=Failover())
+    again = Event(trigger=AtTime(seconds=3.0), fault=Failover(mode="async"))
+    pooler = Event(trigger=AtTime(seconds=2.0), fault=Pooler(duration=0.5))
+    assert objection([over], Bounds()) is None and objection([pooler], Bounds()) is None
+    assert objection([over, again], Bounds(horizon=5.0)) == "there is one standby to fail over to"
+    assert objection([over, pooler], Bounds()) == "no pooler stands before two servers"

@@ -58,6 +58,16 @@ def test_looking_may_begin_and_cease_at_any_byte(messages, seed) -> None:  # typ
     assert sum(piece.messages for piece in seen if piece.body is not None) == len(messages)
 
 
+def test_what_was_passed_on_of_a_header_is_not_passed_on_again() -> None:
+    """Though the rest of it comes in two parts."""
+    stream = message(b"Q", b"select 1\0")
+    reader = Reader("to-server")
+    assert reader.feed(stream[:2], passed=True) == []
+    assert reader.feed(stream[2:7], passed=False) == []
+    [piece] = reader.feed(stream[7:], passed=False)
+    assert piece.data == stream[2:] and piece.body == b"select 1\0"
+
+
 @pytest.mark.parametrize(
     ("sql", "deeds"),
     [
@@ -128,8 +138,10 @@ def test_the_reply_of_a_commit_in_a_pipeline_is_its_own() -> None:
 
 def test_after_an_error_the_queue_skips_to_the_sync() -> None:
     """What was asked behind it, before and after the error was heard, is not answered."""
-    exchange = asked(parse("begin"), bind(), EXECUTE, parse("select 1/0"), bind(), EXECUTE)
+    behind = (parse("update t set a = 1"), bind(), EXECUTE)
+    exchange = asked(parse("begin"), bind(), EXECUTE, parse("select 1/0"), bind(), EXECUTE, *behind)
     assert answered(exchange, "1", "2", "BEGIN", "1", "2", "E") == [False] * 6
+    assert exchange.drained and exchange.will_commit(*EXECUTE) is None
     for kind, body in (
         parse("commit"),
         bind(),
@@ -149,6 +161,7 @@ def test_a_sync_during_copy_is_not_answered() -> None:
     """libpq sends one with the COPY already, and another behind its end."""
     exchange = asked(parse("copy t from stdin"), bind(), EXECUTE, SYNC)
     answered(exchange, "1", "2", "G")
+    exchange.ask(*SYNC)
     exchange.ask(*DONE)
     exchange.ask(*SYNC)
     answered(exchange, "COPY 3")

@@ -61,7 +61,12 @@ def test_the_summary_stays_within_github_s_limit() -> None:
     text = markdown(summarise(violated(["é" * 5000] * 400)))
     assert len(text.encode()) < SUMMARY_LIMIT
     assert "cut here" in text[-120:]
-    assert text.count("\n```") % 2 == 0, "no block is left open"
+    base = violated(["x"])
+    told = msgspec.structs.replace(base.runs[0].violations[0], story=("```` " + "s" * 95,) * 9000)
+    run = msgspec.structs.replace(base.runs[0], violations=(told,))
+    within = markdown(summarise(msgspec.structs.replace(base, runs=(run,))))
+    assert len(within.encode()) < SUMMARY_LIMIT
+    assert within.count("\n`````\n") == 2, "a block that was cut is closed, by a fence as long as its own"
 
 
 def test_annotations_keep_to_github_s_number_and_say_what_is_left_out(gate: Gate) -> None:

@@ -231,3 +231,61 @@ def test_text_has_contrast_in_light_and_dark() -> None:
                 assert _contrast(colours[text], colours[f"{verdict}-tint"]) >= 4.5, (text, verdict)
         assert _contrast(colours["plot-muted"], colours["page"]) >= 4.5
         assert _contrast(colours["plot-vermillion"], colours["page"]) >= 3
+
+
+def test_the_time_axis_ends_where_the_run_did_whatever_it_took() -> None:
+    """A simulated run of a second may take the harness a quarter of an hour."""
+    fault = FaultRecord(kind="kill-worker", worker=0, trigger="t", effect=0.9, healed=1.5)
+    lease = Span(worker=0, what="lease", start=0.0, end=9.0)
+    run = Run(seed=1, verdict="pass", seconds=900.0, progress=(0.1, 1.2), faults=(fault,), spans=(lease,))
+    drawn = plot_run.plot(run, 1).wide
+    assert "checkpoints per 20 ms" in drawn
+    assert ">1.4<" in drawn and ">2<" not in drawn and ">900<" not in drawn
+    long = msgspec.structs.replace(run, progress=(0.1, 5.0))
+    assert "checkpoints per 100 ms" in plot_run.plot(long, 1).wide
+
+
+def test_latencies_and_bodies_are_drawn_where_they_are_known(tmp_path: Path) -> None:
+    spans = (
+        Span(worker=0, what="owns", start=0.0, end=1.0, label="w", epoch=1),
+        Span(worker=0, what="step", start=0.2, end=0.4, label="charge", epoch=1),
+    )
+    run = Run(seed=1, verdict="pass", progress=(0.5,), spans=spans, latencies=((1.0, 0.25), (1.1, 0.3)))
+    drawn = plot_run.plot(run, 1).wide
+    assert "time from start to end of each workflow" in drawn and "bodies of steps that run" in drawn
+    without = plot_run.plot(msgspec.structs.replace(run, latencies=(), spans=spans[:1]), 1).wide
+    assert "time from start" not in without and "bodies of steps" not in without
+
+
+def test_a_phase_that_was_never_seen_is_named_once_and_not_tabled(tmp_path: Path) -> None:
+    base = campaign(runs=8)
+    runs = tuple(
+        msgspec.structs.replace(
+            run,
+            faults=tuple(
+                msgspec.structs.replace(fault, recovery=msgspec.structs.replace(fault.recovery, steady=None))
+                for fault in run.faults
+            ),
+        )
+        for run in base.runs
+    )
+    write(msgspec.structs.replace(base, runs=runs), tmp_path)
+    words = Reader(html(tmp_path)).words
+    assert "Steady could not be told after any fault" in words
+    table = html(tmp_path)[html(tmp_path).index("Faults and how long") :]
+    assert 'data-label="Drained"' in table and 'data-label="Steady"' not in table
+
+
+def test_violations_are_told_and_rare_branches_counted(tmp_path: Path) -> None:
+    red = campaign(runs=3, red=True)
+    run = next(run for run in red.runs if run.violations)
+    first = msgspec.structs.replace(run.violations[0], story=("   0.1 s  client  client.starting", NASTY))
+    told = msgspec.structs.replace(run, violations=(first,), history=f"seed-{run.seed}.history.jsonl")
+    sometimes = {"a rare thing": 2, "a rarer thing": 0}
+    write(msgspec.structs.replace(red, runs=(told,), sometimes=sometimes), tmp_path)
+    page = html(tmp_path)
+    words = Reader(page).words
+    assert "What happened to it" in words and "client.starting" in words
+    assert f'href="seed-{run.seed}.history.jsonl"' in page
+    assert "1 of 2 rare branches of the code were reached" in words and "a rarer thing never" in words
+    assert "<script" not in page

@@ -114,6 +114,18 @@ def test_what_was_said_of_a_workflow_that_lost_something_is_forgiven_until_it_is
     assert rpo.forgiven(sync) == sync, "nor after one to a synchronous standby"
 
 
+def test_an_acknowledgement_that_is_heard_late_is_one_of_before_the_failover() -> None:
+    """The reply to step 2 came before the primary was lost; its worker had the time to read it only after the promotion."""
+    told = story()
+    [first, second] = told.checkpoints
+    told.checkpoints = [first, replace(second, at=second.at + 1.0, epoch=2)]
+    told.claim("t", 2, 0, 2.2)
+    evidence = survived(told.evidence(), "async", at=1.2, checkpoints=1)
+    assert rpo.lost(evidence).checkpoints == (("t", "2"),)
+    kept = [entry.name for entry in rpo.forgiven(evidence).history if entry.source == "worker 0" and entry.at > 1.2]
+    assert "step.checkpointed" not in kept and "workflow.claimed" in kept
+
+
 def test_joinings_and_leases_that_the_standby_does_not_know_are_forgiven() -> None:
     told = story()
     told.join(1, 2, 1.3, 1.4)

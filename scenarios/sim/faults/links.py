@@ -9,19 +9,21 @@ from duress.scenarios.sim.faults.watch import TrafficWatch
 
 
 async def drop(scene: Scene, injection: Injection, fault: DropConnection) -> None:
+    """A worker that has none now, or only such as it does not yet know to be lost, is waited for."""
     name, network = scene.name(injection), scene.run.network
-    begun = scene.clock()
-    while not network.of(name):
+    watch = TrafficWatch(scene.run, name)
+    begun = injection.asked = scene.clock()
+    await asyncio.sleep(SIGNAL)
+    network.drop(name, fault.how)
+    while (lost := watch.lost()) is None:
         if not scene.patient(injection, begun):
             injection.missed(f"worker {injection.worker} has no connection")
             return
         await asyncio.sleep(LOOK_AGAIN)
-    watch = TrafficWatch(scene.run, name)
-    injection.asked = scene.clock()
-    await asyncio.sleep(SIGNAL)
-    network.drop(name, fault.how)
-    if await scene.seen(injection, watch.lost):
-        injection.healed = scene.clock()  # it may connect again
+        injection.asked = scene.clock()
+        network.drop(name, fault.how)
+    injection.took_effect(scene.sighting(lost))
+    injection.healed = scene.clock()  # it may connect again
 
 
 async def refuse(scene: Scene, injection: Injection, fault: RefuseConnections) -> None:

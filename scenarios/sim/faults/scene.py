@@ -33,6 +33,7 @@ class Scene:
     recorder: Recorder
     contention: Contention | None
     outage: asyncio.Lock = field(default_factory=asyncio.Lock)  # one at a time
+    clock_jumps: list[tuple[float, float]] = field(default_factory=list)  # when, and by how much, of the server's
 
     def clock(self) -> float:
         return self.recorder.began + self.recorder.now()

@@ -27,7 +27,7 @@ EXPORT int clock_gettime(clockid_t clock, struct timespec *now) {
   resolve();
   int ours = page && page->on && (clock == CLOCK_REALTIME || (clock == CLOCK_MONOTONIC && mine()));
   if (!ours) return real.clock_gettime(clock, now);
-  int64_t us = virtual_us();
+  int64_t us = virtual_us() - (clock == CLOCK_MONOTONIC ? LOAD(page->jump_us) : 0);
   now->tv_sec = us / 1000000, now->tv_nsec = us % 1000000 * 1000;
   return 0;
 }

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 2
+#define VERSION 3
 #define EXPORT __attribute__((visibility("default")))
 #define LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define STORE(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
@@ -38,7 +38,8 @@ struct page {
   uint32_t used, generation;   /* which rises when a slot changes hands */
   uint32_t attention;          /* rises when a registered backend is woken, or sent a signal by another process */
   uint32_t attached, spare;
-  char error[216];             /* why this library cannot do its work; empty: it can */
+  int64_t jump_us;             /* by how much now_us has been set forward: the monotonic clock has not */
+  char error[208];             /* why this library cannot do its work; empty: it can */
 };
 
 struct slot {

@@ -191,3 +191,42 @@ def test_nothing_of_a_server_that_stands_still_goes_on(simulate: Simulate) -> No
         (begun, ended) = (entry.at for entry in entries if entry.kind == "fault")
         during = [entry for entry in entries if begun < entry.at < ended and entry.kind in {"answer", "server"}]
         assert during == []
+
+
+def test_timers_do_not_notice_that_the_servers_clock_was_set(simulate: Simulate) -> None:
+    """PostgreSQL shows the new time at once; a lock_timeout, a pg_sleep and a client's own timer last as long as before."""
+
+    async def main(run: Run) -> tuple[float, float, float]:
+        conn, waiting, sleeping = await connect(), await connect(), await connect(autocommit=True)
+        await conn.execute("update account set cents = 1 where id = 1")
+        ((before,),) = await fetch(sleeping, "select extract(epoch from clock_timestamp())::float")
+        await waiting.execute("set lock_timeout = '10s'")
+        began = run.now
+        slow = asyncio.create_task(sleeping.execute("select pg_sleep(3000)"))
+        blocked = asyncio.create_task(waiting.execute("update account set cents = 2 where id = 1"))
+        await asyncio.sleep(5)
+        run.server.clock_jump(100)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            await blocked
+        waited = run.now - began
+        await slow
+        slept = run.now - began
+        ((after,),) = await fetch(sleeping, "select extract(epoch from clock_timestamp())::float")
+        return waited, slept, after - before - slept
+
+    waited, slept, ahead = simulate(holds=0).run(main, seed=1).result
+    assert waited == pytest.approx(10, abs=0.1)
+    assert 2900 < slept < 3001
+    assert ahead == pytest.approx(100, abs=0.1)
+
+
+def test_the_servers_monotonic_clock_goes_on_as_if_nothing_had_been(simulate: Simulate) -> None:
+    async def main(run: Run) -> float:
+        conn = await connect(autocommit=True)
+        slow = asyncio.create_task(fetch(conn, "explain (analyze, format json) select pg_sleep(50)"))
+        await asyncio.sleep(5)
+        run.server.clock_jump(1000)
+        (((plan,),),) = await slow
+        return float(plan["Execution Time"])
+
+    assert simulate(holds=0).run(main, seed=1).result == pytest.approx(50_000, abs=100)
