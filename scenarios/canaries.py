@@ -135,11 +135,10 @@ PAYMENTS: Final = (
         substitutions=(
             Substitution(
                 "engine/transactions.py",
-                "before = execution.frontier()\n                answer = await _checkpoint",
-                "before = execution.frontier()\n"
+                "                answer = await _checkpoint(",
                 '                await conn.execute(b"commit", prepare=False)\n'
                 "                await sessions.begin(conn, step.isolation)\n"
-                "                answer = await _checkpoint",
+                "                answer = await _checkpoint(",
             ),
         ),
     ),
