@@ -23,7 +23,7 @@ def test_a_canary_passes_without_faults_with_one_worker(canary: Canary, tmp_path
         work = Work(
             scenario=payments,
             reference="payments",
-            options={"transfers": 24, "lanes": 8},
+            options={**payments.options, "transfers": 24, "lanes": 8},
             settings=Settings(workers=1),
             canary=canary.name,
             dsn=server.dsn(),
