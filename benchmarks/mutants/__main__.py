@@ -118,7 +118,8 @@ def main() -> None:
     if not chosen.table:
         for lane in lanes:
             for name in names:
-                done = {one.repetition for one in read(chosen.kept) if (one.mutant, one.scheduler) == (name, lane)}
+                own = [one for one in read(chosen.kept) if (one.mutant, one.scheduler) == (name, lane)]
+                done = {one.repetition for one in own if one.caught or one.most >= chosen.most}
                 left = [number for number in range(1, chosen.repetitions + 1) if number not in done]
                 if left:
                     asyncio.run(measure(name, lane, left, chosen.most, chosen.core, chosen.kept))
@@ -126,8 +127,9 @@ def main() -> None:
 
 
 def read(kept: Path) -> list[Found]:
-    """What was measured before."""
-    return msgspec.json.Decoder(Found).decode_lines(kept.read_bytes()) if kept.exists() else []
+    """What was measured before; of a repetition that was given up and made again with more patience, the last."""
+    rows = msgspec.json.Decoder(Found).decode_lines(kept.read_bytes()) if kept.exists() else []
+    return list({(one.mutant, one.scheduler, one.repetition): one for one in rows}.values())
 
 
 if __name__ == "__main__":

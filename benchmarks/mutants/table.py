@@ -27,7 +27,7 @@ COLUMNS = ("mutant", "grade", "scheduler", "found", "seeds: median [95 %]", "sec
 
 def lines(mutants: Sequence[Mutant], known: Sequence[Found]) -> list[str]:
     """One row for each mutant and scheduler, by name; what was never found says so."""
-    rows = [COLUMNS]
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for mutant in mutants:
         own = [one for one in known if one.mutant == mutant.name]
         rows += [_row(mutant, name, [one for one in own if one.scheduler == name]) for name in _schedulers(own)]
