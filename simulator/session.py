@@ -275,6 +275,11 @@ class Session:
 
     # What others do to it
 
+    @property
+    def failed(self) -> bool:
+        """Whether its transaction has failed."""
+        return self._failed
+
     def set(self, settings: Mapping[str, str], *, local: bool = False) -> bool:
         """Change settings of it; `local`: until its transaction ends. False where its transaction has failed already."""
         if self._failed or not self.orderly:
