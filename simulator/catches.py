@@ -82,6 +82,8 @@ class Imposed:
             if session.idle and (before := self._before.pop(session, None)) is not None:
                 session.set(before)
             return
+        if session.failed:
+            return  # it takes nothing but the rollback that is coming
         if session not in self._before and self.settings:
             self._before[session] = {name: session.end.setting(name) for name in self.settings}
         session.set(self.settings if session.idle else {**self.settings, **self.inside})

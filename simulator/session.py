@@ -44,7 +44,7 @@ class Session:
         self._finished = True  # the last that it said was that it is ready for a query,
         self.idle = True  # and in no transaction
         self._signals = self._backend.signals
-        self._failed = False  # its transaction has failed: it takes nothing but a rollback
+        self.failed = False  # its transaction has failed: it takes nothing but a rollback
         self._catch: Catch | None = None  # at which it is to be stopped in this exchange
         self._stopped: list[Callable[[], None]] | None = None  # between two: what its client does meanwhile
         self._waiters: list[asyncio.Future[None]] = []
@@ -201,7 +201,7 @@ class Session:
         self.standing = event
         if said:
             self._finished = is_finished(said)
-            self.idle, self._failed = said.endswith(b"I"), said.endswith(b"E")
+            self.idle, self.failed = said.endswith(b"I"), said.endswith(b"E")
         if self._finished and isinstance(event, Ready):
             said = self._ended(said)
         if said and self.link is not None:
@@ -267,7 +267,7 @@ class Session:
 
     def _be_caught_between(self) -> None:
         """Perhaps somebody waits for a session that is idle in a transaction."""
-        if self._finished and not self.idle and not self._failed and self.link is not None:
+        if self._finished and not self.idle and not self.failed and self.link is not None:
             for catch in self._sessions.catches:
                 if catch.at is None and catch.fits(self) and catch.take(self):
                     self._stopped = []
@@ -277,7 +277,7 @@ class Session:
 
     def set(self, settings: Mapping[str, str], *, local: bool = False) -> bool:
         """Change settings of it; `local`: until its transaction ends. False where its transaction has failed already."""
-        if self._failed or not self.orderly:
+        if self.failed or not self.orderly:
             return False
         self._sessions.set_now()
         done = all(self.end.set(name, value, local=local) for name, value in settings.items())

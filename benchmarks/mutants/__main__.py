@@ -8,6 +8,7 @@ Repetition r begins at seed r million. What is known is kept in a file and not m
 import argparse
 import asyncio
 import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from duress.scenarios import registry
 from duress.scenarios.campaign import Order, draw
 from duress.scenarios.invariants import judge
 from duress.scenarios.mutants import MUTANTS
+from duress.scenarios.observed import RunFailed
 from duress.scenarios.settings import USUAL, Simulating
 from duress.scenarios.sim.ground import SimGround, open_sim_ground
 from duress.scenarios.work import Work
@@ -66,7 +68,13 @@ async def find(grounds: Sequence[tuple[Order, SimGround]], repetition: int, most
     for count in range(1, most + 1):
         one, ground = grounds[count % len(grounds)]
         seed = repetition * APART + count
-        observed = await ground.observe(seed, draw(one, seed))
+        try:
+            observed = await ground.observe(seed, draw(one, seed))
+        except RunFailed as error:  # no catch
+            print(
+                f"seed {seed} of {one.work.canary}: {str(error).strip().splitlines()[-1]}", file=sys.stderr, flush=True
+            )
+            continue
         if findings := judge(observed.evidence, PAYMENTS.invariants):
             caught = tuple(sorted({finding.invariant for finding in findings}))
             break

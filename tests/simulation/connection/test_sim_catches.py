@@ -121,6 +121,23 @@ def test_settings_are_imposed_whatever_the_program_sets_and_put_back_afterwards(
     assert simulate().run(main, seed=3).result == ["25006", None, None, "9s", "7s"]
 
 
+def test_a_failed_transaction_is_left_alone_until_it_is_rolled_back(simulate: Simulate) -> None:
+    """It would not even say what a setting is."""
+
+    async def main(run: Run) -> list[str | None]:
+        conn = await connect(autocommit=True)
+        await conn.execute("begin")
+        codes = [await code_of(conn.execute("select 1 / 0"))]
+        lift = run.sessions.impose("main", {"default_transaction_read_only": "on"}, inside={})
+        codes.append(await code_of(conn.execute("rollback")))
+        codes.append(await code_of(conn.execute("update account set cents = 0")))
+        lift()
+        codes.append(await code_of(conn.execute("update account set cents = 0")))
+        return codes
+
+    assert simulate().run(main, seed=3).result == ["22012", None, "25006", None]
+
+
 def test_a_session_is_stopped_between_two_statements_of_a_transaction(simulate: Simulate) -> None:
     async def main(run: Run) -> tuple[str | None, float]:
         catch = run.sessions.catch("worker", None)
