@@ -17,8 +17,7 @@ from duress.faults.postgres import GuardianLost, Server, remove_leftovers
 GONE_WITHIN_S = 2.0
 START = "from duress.faults.postgres import Server\nserver = Server.start()\n"
 READY = "print('ready', server.postmaster_pid, server._guard.pid, flush=True)\n"
-# Whoever runs the tests in the background may have had SIGINT ignored, also for us.
-FOREVER = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nwhile True: signal.pause()\n"
+FOREVER = "import signal\nwhile True: signal.pause()\n"
 
 
 class Owner:
