@@ -22,7 +22,7 @@ from duress.faults.injectors.target import WorkerProcess
 from duress.faults.journal import Journal
 from duress.faults.plan import AtTime, Event, PauseWorker
 class Target:
-    server, dsn = None, ""
+    server, pair, network, dsn = None, None, None, ""
     def process(self, worker): return WorkerProcess(worker, int(sys.argv[1]), int(sys.argv[1]))
 async def main():
     injector = ProcsInjector(Target(), clock=time.monotonic, journal=Journal(Path(sys.argv[2])))
