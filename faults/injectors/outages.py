@@ -10,7 +10,7 @@ import psycopg
 
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.patience import Patience
-from duress.faults.injectors.server import ServerFaults
+from duress.faults.injectors.server import ServerFaults, back
 from duress.faults.injectors.sessions import Sessions
 from duress.faults.injectors.target import Target
 from duress.faults.journal import Journal
@@ -93,7 +93,7 @@ class Outages:
             if sighting is None:
                 injection.missed(f"postmaster {watch.pid} was not seen to end")
                 return
-            injection.was_healed(await self._faults.back(log, other_than=before))
+            injection.was_healed(await back(self._observer, self._patience, log, other_than=before))
 
     async def fail_over(self, injection: Injection, fault: Failover) -> None:
         """Lose the primary with all that is on its way to the standby; read the standby; promote it."""

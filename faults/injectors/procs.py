@@ -4,10 +4,8 @@ Each injection is confirmed by `duress.faults.observe`, which shares no code wit
 happens: when its time is over, when it is healed, when the injector is left, and by the journal if we are killed.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from duress.faults.injectors.clocks import ClockFaults
 from duress.faults.injectors.injection import Injection
@@ -15,6 +13,7 @@ from duress.faults.injectors.network import NetworkFaults
 from duress.faults.injectors.outages import Outages
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.pooled import PooledFaults
+from duress.faults.injectors.real import RealInjector
 from duress.faults.injectors.server import ServerFaults
 from duress.faults.injectors.sessions import Sessions
 from duress.faults.injectors.statements import StatementFaults
@@ -59,29 +58,24 @@ from duress.faults.worlds import refuse
 Life = Callable[[Injection, Any], Coroutine[None, None, None]]  # with the fault, of the kind that the life is for
 
 
-class ProcsInjector:
-    """Injects faults into `target`. An async context manager: on leaving, everything still injected is healed.
-
-    `clock` is monotonic and gives all times, in seconds. What raises in the background is raised on leaving, after all
-    has been healed.
-    """
+class ProcsInjector(RealInjector):
+    """Injects faults into `target`. `clock` is monotonic and gives all times, in seconds."""
 
     def __init__(
         self, target: Target, *, clock: Callable[[], float], journal: Journal, patience: Patience | None = None
     ) -> None:
+        super().__init__(Sessions(target.dsn))
         patience = patience or Patience()
         observer = Observer(
             clock=clock, dsn=target.dsn, log=lambda: None if target.server is None else target.server.log_path
         )
         self._target = target
         self._on_workers = WorkerFaults(target, observer, journal, patience)
-        self._sessions = Sessions(target.dsn)
         self._on_server = ServerFaults(target, observer, self._sessions, patience)
         self._on_network = NetworkFaults(target, observer, journal, patience)
         self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
         clocks = ClockFaults(target, observer, patience)
         self._on_statements = StatementFaults(target, observer, self._sessions, patience)
-        self._injections: list[Injection] = []
         self._lives: dict[type[Fault], Life] = {
             ClockSkew: clocks.skew,
             ClockJump: clocks.jump,
@@ -112,18 +106,6 @@ class ProcsInjector:
             TooManyConnections: self._outages.take_connections,
         }
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        outcomes = await asyncio.gather(*(one.heal() for one in self._injections), return_exceptions=True)
-        await self._sessions.close()
-        failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if failed and error is None:
-            raise failed[0]
-
     async def inject(self, event: Event, worker: int) -> Injection:
         """Inject `event` into worker `worker` (its number; the caller has resolved "any worker").
 
@@ -140,16 +122,7 @@ class ProcsInjector:
             "none" if network is None else network.name,
             own_server=self._target.server is not None,
         )
-        injection = Injection(event, worker)
-        self._injections.append(injection)
-        injection.begin(self._life(injection))
-        await injection.released()
-        return injection
-
-    async def settle(self) -> None:
-        """Wait until every injection is known to have fired or not, and has healed if it ever does."""
-        for injection in self._injections:
-            await injection.done()
+        return await self._begin(event, worker)
 
     def _life(self, injection: Injection) -> Coroutine[None, None, None]:
         fault = injection.event.fault

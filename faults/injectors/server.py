@@ -96,7 +96,7 @@ class ServerFaults:
                         injection.missed(f"the server did not notice the end of backend {pid}")
                         return
             injection.took_effect(sighting)
-            injection.was_healed(await self.back(log))
+            injection.was_healed(await back(self._observer, self._patience, log))
 
     async def restart(self, injection: Injection, fault: RestartPostgres) -> None:
         """Stop the server, leave it away for a while, start it. heal() cannot shorten its absence."""
@@ -117,7 +117,7 @@ class ServerFaults:
             if sighting is None:
                 injection.missed(f"postmaster {watch.pid} was not seen to end")
                 return
-            injection.was_healed(await self.back(log, other_than=before))
+            injection.was_healed(await back(self._observer, self._patience, log, other_than=before))
 
     async def _backend(self, injection: Injection) -> int | None:
         """A backend of the worker, or of another one: which of them dies makes no difference to the server."""
@@ -141,22 +141,6 @@ class ServerFaults:
             return f"\nPPid:\t{self._target.server.postmaster_pid}\n" in status
         return False
 
-    async def back(self, log: LogWatch | None, other_than: float | None = None) -> Sighting:
-        """The server says that it is ready, and answers; after a restart, as another postmaster."""
-        assert log is not None, "our own server's log can be read"
-
-        async def look() -> str | None:
-            ready = log.ready()
-            started = await self._observer.server_started() if ready else None
-            if started is None or started == other_than:
-                return None
-            return ready if other_than is None else f"pg_postmaster_start_time went from {other_than} to {started}"
-
-        sighting = await self._observer.see(look, self._patience.outage)
-        if sighting is None:
-            raise RuntimeError(f"the server was not back {self._patience.outage:g} s after an outage")
-        return sighting
-
     def _no_session(self, injection: Injection, incarnation: int | None) -> str:
         if incarnation is None:
             return f"worker {injection.worker} has no process that has joined"
@@ -166,3 +150,22 @@ class ServerFaults:
 def _ended(log: LogWatch, pid: int) -> str | None:
     """How a session that was told to end did: by itself, or with all others when the server crashed."""
     return log.terminated(pid) or log.crashed()
+
+
+async def back(
+    observer: Observer, patience: Patience, log: LogWatch | None, other_than: float | None = None
+) -> Sighting:
+    """The server says that it is ready, and answers; after a restart, as another postmaster."""
+    assert log is not None, "our own server's log can be read"
+
+    async def look() -> str | None:
+        ready = log.ready()
+        started = await observer.server_started() if ready else None
+        if started is None or started == other_than:
+            return None
+        return ready if other_than is None else f"pg_postmaster_start_time went from {other_than} to {started}"
+
+    sighting = await observer.see(look, patience.outage)
+    if sighting is None:
+        raise RuntimeError(f"the server was not back {patience.outage:g} s after an outage")
+    return sighting

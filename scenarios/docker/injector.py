@@ -6,13 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from docker.errors import APIError, NotFound
 
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.patience import Patience
+from duress.faults.injectors.real import RealInjector
+from duress.faults.injectors.server import back
 from duress.faults.injectors.sessions import Sessions
 from duress.faults.observe import LogWatch, Observer, Sighting
 from duress.faults.plan import (
@@ -50,41 +51,24 @@ class Workers(Protocol):
         ...
 
 
-class DockerInjector:
-    """Injects faults into the containers of one run. On leaving, everything still injected is healed."""
+class DockerInjector(RealInjector):
+    """Injects faults into the containers of one run."""
 
     def __init__(self, daemon: Daemon, network: str, server: ContainedServer, workers: Workers, dsn: str) -> None:
+        super().__init__(Sessions(dsn))
         self._daemon = daemon
         self._network = network
         self._server = server
         self._workers = workers
         self._patience = Patience()
         self._observer = Observer(clock=time.monotonic, dsn=dsn, log=lambda: server.log_path)
-        self._sessions = Sessions(dsn)
         self._outage = asyncio.Lock()
         self._respawning: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._injections: list[Injection] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        outcomes = await asyncio.gather(*(one.heal() for one in self._injections), return_exceptions=True)
-        await self._sessions.close()
-        failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if failed and error is None:
-            raise failed[0]
 
     async def inject(self, event: Event, worker: int) -> Injection:
         """As the injector of the procs world."""
         refuse(Plan(events=(event,)), "docker")
-        injection = Injection(event, worker)
-        self._injections.append(injection)
-        injection.begin(self._life(injection))
-        await injection.released()
-        return injection
+        return await self._begin(event, worker)
 
     def _life(self, injection: Injection) -> Coroutine[None, None, None]:
         match injection.event.fault:
@@ -255,7 +239,7 @@ class DockerInjector:
                 injection.missed(f"the server did not notice the end of backend {pid}")
                 return
             injection.took_effect(sighting)
-            await self._back(injection, log)
+            injection.was_healed(await back(self._observer, self._patience, log))
 
     async def _pause_server(self, injection: Injection, fault: PausePostgres) -> None:
         async with self._outage:
@@ -280,17 +264,7 @@ class DockerInjector:
             if sighting is None:
                 injection.missed("the server's container was not seen to end")
                 return
-            await self._back(injection, log)
-
-    async def _back(self, injection: Injection, log: LogWatch) -> None:
-        async def look() -> str | None:
-            ready = log.ready()
-            return ready if ready and await self._observer.server_started() is not None else None
-
-        sighting = await self._observer.see(look, self._patience.outage)
-        if sighting is None:
-            raise RuntimeError(f"the server was not back {self._patience.outage:g} s after an outage")
-        injection.was_healed(sighting)
+            injection.was_healed(await back(self._observer, self._patience, log))
 
     # What they share
 
