@@ -7,26 +7,22 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from duress.engine import Engine
 from duress.faults.plan import Plan
-from duress.scenarios import course, final
 from duress.scenarios.docker.births import INSIDE, Births, Contained
 from duress.scenarios.docker.daemon import Daemon
 from duress.scenarios.docker.image import Code
 from duress.scenarios.docker.injector import DockerInjector
 from duress.scenarios.docker.server import ContainedServer
-from duress.scenarios.history import Evidence
 from duress.scenarios.observed import Observed
-from duress.scenarios.procs import database
 from duress.scenarios.procs.crew import Crew
 from duress.scenarios.procs.database import Databases
 from duress.scenarios.procs.ground import lost_by_seed
+from duress.scenarios.procs.play import Play
 from duress.scenarios.procs.receiver import ReceiverServer
 from duress.scenarios.procs.wire import Orders
-from duress.scenarios.recorder import ClientObserver, Recorder
+from duress.scenarios.recorder import Recorder
 from duress.scenarios.strikes import Strikes
 from duress.scenarios.work import Work
 
@@ -107,30 +103,18 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
             DockerInjector(shared.daemon, shared.network, shared.server, workers, dsn)
         )
         strikes.attach(crew, injector)
-        client = Engine(dsn, schema=settings.schema, observer=ClientObserver(recorder))
-        engine = await stack.enter_async_context(client)
-        await crew.start(settings.workers)
-        recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), work.options, settings, strikes)
-        await course.run(world, scenario.workload, settings, strikes, crew, recorder, partial(database.connect, dsn))
-        async with database.connect(dsn) as connection:
-            offset = await database.clock_offset(connection) + recorder.began
-            state = await final.read_final_state(connection, settings.schema, scenario.tables)
-        await crew.stop()
-    evidence = Evidence(
-        seed=seed,
-        history=recorder.history(),
-        final=state,
-        clock_offset=offset,
-        lease=settings.lease,
-        workers=settings.workers,
-    )
-    return Observed(
-        evidence=evidence,
-        faults=tuple(course.record(strike, recorder) for strike in strikes.all),
-        seconds=time.monotonic() - began,
-        doubts=(*crew.unplanned, *course.why_not(strikes)),
-    )
+        play = Play(
+            began=began,
+            seed=seed,
+            scenario=scenario,
+            options=work.options,
+            settings=settings,
+            recorder=recorder,
+            strikes=strikes,
+            crew=crew,
+        )
+        offset, state = await play.run(dsn)
+    return play.observed(offset, state)
 
 
 class DockerGround:

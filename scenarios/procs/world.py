@@ -8,28 +8,27 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from duress.engine import Engine
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.injectors.target import WorkerProcess
 from duress.faults.journal import Journal
 from duress.faults.plan import Plan
-from duress.scenarios import course, final
-from duress.scenarios.history import Evidence, FinalState, Survived
+from duress.scenarios import final
+from duress.scenarios.history import FinalState, Survived
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs import database
 from duress.scenarios.procs.births import Nursery
 from duress.scenarios.procs.crew import Crew
 from duress.scenarios.procs.database import Databases
+from duress.scenarios.procs.play import Play
 from duress.scenarios.procs.receiver import ReceiverServer
 from duress.scenarios.procs.wire import Orders
-from duress.scenarios.recorder import ClientObserver, Recorder
+from duress.scenarios.recorder import Recorder
 from duress.scenarios.settings import Settings
 from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
@@ -141,31 +140,18 @@ async def observe(shared: Shared, seed: int, plan: Plan) -> Observed:
         stack.push_async_callback(crew.kill)
         injector = await stack.enter_async_context(ProcsInjector(target, clock=time.monotonic, journal=Journal()))
         strikes.attach(crew, injector)
-        client = Engine(dsn, schema=settings.schema, observer=ClientObserver(recorder))
-        engine = await stack.enter_async_context(client)
-        await crew.start(settings.workers)
-        recorder.begin()
-        world = course.RunWorld(engine, random.Random(f"workload {seed}"), shared.options, settings, strikes)
-        await course.run(world, scenario.workload, settings, strikes, crew, recorder, partial(database.connect, dsn))
-        async with database.connect(dsn) as connection:
-            offset = await database.clock_offset(connection) + recorder.began
-            state = await final.read_final_state(connection, settings.schema, scenario.tables)
-        await crew.stop()
-    evidence = Evidence(
-        seed=seed,
-        history=recorder.history(),
-        final=state,
-        clock_offset=offset,
-        lease=settings.lease,
-        workers=settings.workers,
-        survived=target.survived,
-    )
-    return Observed(
-        evidence=evidence,
-        faults=tuple(course.record(strike, recorder) for strike in strikes.all),
-        seconds=time.monotonic() - began,
-        doubts=(*crew.unplanned, *course.why_not(strikes)),
-    )
+        play = Play(
+            began=began,
+            seed=seed,
+            scenario=scenario,
+            options=shared.options,
+            settings=settings,
+            recorder=recorder,
+            strikes=strikes,
+            crew=crew,
+        )
+        offset, state = await play.run(dsn)
+    return play.observed(offset, state, target.survived)
 
 
 @contextlib.asynccontextmanager
