@@ -6,6 +6,7 @@ from duress.faults.injectors.injection import Injection
 from duress.faults.plan import CutCommit, DropConnection, LoseNotify, Partition, RefuseConnections, SlowLink
 from duress.scenarios.sim.faults.scene import LOOK_AGAIN, SIGNAL, Scene
 from duress.scenarios.sim.faults.watch import TrafficWatch
+from duress.simulator import Network
 
 
 async def drop(scene: Scene, injection: Injection, fault: DropConnection) -> None:
@@ -27,11 +28,9 @@ async def drop(scene: Scene, injection: Injection, fault: DropConnection) -> Non
 
 
 async def refuse(scene: Scene, injection: Injection, fault: RefuseConnections) -> None:
-    if await scene.victim(injection) is None:
+    if (found := await _aim(scene, injection)) is None:
         return
-    name, network = scene.name(injection), scene.run.network
-    watch = TrafficWatch(scene.run, name)
-    injection.asked = scene.clock()
+    name, network, watch = found
     network.refuse(name)
     network.drop(name)
     if await scene.seen(injection, watch.refused):
@@ -41,11 +40,9 @@ async def refuse(scene: Scene, injection: Injection, fault: RefuseConnections) -
 
 
 async def partition(scene: Scene, injection: Injection, fault: Partition) -> None:
-    if await scene.victim(injection) is None:
+    if (found := await _aim(scene, injection)) is None:
         return
-    name, network = scene.name(injection), scene.run.network
-    watch = TrafficWatch(scene.run, name)
-    injection.asked = scene.clock()
+    name, network, watch = found
     network.partition(name, fault.direction)
     if await scene.seen(injection, watch.withheld):
         await injection.hold(fault.duration)
@@ -56,12 +53,10 @@ async def partition(scene: Scene, injection: Injection, fault: Partition) -> Non
 
 
 async def slow(scene: Scene, injection: Injection, fault: SlowLink) -> None:
-    if await scene.victim(injection) is None:
+    if (found := await _aim(scene, injection)) is None:
         return
-    name, network = scene.name(injection), scene.run.network
+    name, network, watch = found
     low, high = network.settings.latency
-    watch = TrafficWatch(scene.run, name)
-    injection.asked = scene.clock()
     network.slow(name, (low + fault.latency, high + fault.latency + fault.jitter), bandwidth=fault.bandwidth)
     if await scene.seen(injection, watch.late):
         await injection.hold(fault.duration)
@@ -82,13 +77,23 @@ async def cut_commit(scene: Scene, injection: Injection, fault: CutCommit) -> No
 
 
 async def lose_notify(scene: Scene, injection: Injection, fault: LoseNotify) -> None:
-    if await scene.victim(injection) is None:
+    if (found := await _aim(scene, injection)) is None:
         return
-    name, network = scene.name(injection), scene.run.network
-    watch = TrafficWatch(scene.run, name)
-    injection.asked = scene.clock()
+    name, network, watch = found
     network.deafen(name)
     if await scene.seen(injection, watch.deaf):
         await injection.hold(fault.duration)
     network.deafen(name, on=False)
     scene.healed(injection, "notifications arrive again")
+
+
+async def _aim(scene: Scene, injection: Injection) -> tuple[str, Network, TrafficWatch] | None:
+    """The worker's name, its network, and a watch on what happens to its connections from now on, once it is there; None (and
+    the injection missed) if it does not come in time.
+    """
+    if await scene.victim(injection) is None:
+        return None
+    name = scene.name(injection)
+    watch = TrafficWatch(scene.run, name)
+    injection.asked = scene.clock()
+    return name, scene.run.network, watch
