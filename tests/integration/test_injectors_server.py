@@ -15,7 +15,7 @@ from injected_workers import Workers, held, now, struck
 from duress.faults.injectors import sessions
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.procs import ProcsInjector
-from duress.faults.injectors.server import ServerFaults
+from duress.faults.injectors.server import back
 from duress.faults.journal import Journal
 from duress.faults.observe import Observer, ProcessWatch
 from duress.faults.plan import CrashBackend, KillWorker, Plan, PlanError, RestartPostgres, TerminateBackend
@@ -194,12 +194,10 @@ def test_a_server_that_recovered_was_not_restarted(server: Server, tmp_path: Pat
         observer = Observer(clock=monotonic, dsn=server.dsn(), log=lambda: server.log_path)
         log = observer.log()
         before = await observer.server_started()
-        async with struck(server, tmp_path) as (workers, injector, _):
+        async with struck(server, tmp_path) as (_, injector, _ready):
             await (await injector.inject(held(CrashBackend()), 0)).done()
-            patience = Patience(outage=0.1)
-            faults = ServerFaults(workers, observer, sessions.Sessions(server.dsn()), patience)
             with pytest.raises(RuntimeError, match=r"not back 0\.1 s after"):
-                await faults.back(log, other_than=before)
+                await back(observer, Patience(outage=0.1), log, other_than=before)
 
     asyncio.run(run())
 
