@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -144,12 +145,16 @@ def test_no_connection_is_left_for_the_worker_until_the_strangers_go(server: Ser
     asyncio.run(run())
 
 
+ROWS = "insert into filled select repeat('x', 1000) from generate_series(1, 100)"
+SMALL = {"max_wal_size": "32MB", "min_wal_size": "16MB"}  # so that most of a small disk is left to be filled
+
+
 @needs("mounting", disk.why_not())
 def test_a_full_disk_fails_writes_and_not_reads_until_there_is_space(tmp_path: Path) -> None:
     async def run(server: Server) -> None:
         async with struck(server, tmp_path) as (_, injector, _ready), await connect(server) as client:
-            await client.execute("create table filled (what text)")
-            writing = asyncio.create_task(write(client))
+            await client.execute("create unlogged table filled (what text)")  # no WAL, whose lack ends the server
+            writing = asyncio.create_task(until_refused(client, ROWS))
             injection = await injector.inject(now(DiskFull(duration=600)), 0)
             assert "No space left on device" in str(injection.confirmed_by)
             error = await asyncio.wait_for(writing, LIMIT)
@@ -157,20 +162,39 @@ def test_a_full_disk_fails_writes_and_not_reads_until_there_is_space(tmp_path: P
             assert os.statvfs(server.data_directory).f_bfree * 4096 < 1 << 20
             assert await (await client.execute("select 1")).fetchone() == (1,)
             await injection.heal()
-            await client.execute("insert into filled select repeat('x', 1000) from generate_series(1, 1000)")
+            await client.execute(ROWS)
 
-    with Server.start(small_disk=True, settings={"max_wal_size": "32MB", "min_wal_size": "16MB"}) as server:
+    with Server.start(small_disk=True, settings=SMALL) as server:
         folder = server.data_directory
         assert os.path.ismount(folder)
         asyncio.run(run(server))
     assert not os.path.ismount(folder) and not folder.exists()
 
 
-async def write(client: "psycopg.AsyncConnection[tuple[object, ...]]") -> psycopg.Error:
-    """Write until it fails."""
+@needs("mounting", disk.why_not())
+def test_a_server_that_cannot_write_what_it_must_panics_and_comes_back_once_it_can(tmp_path: Path) -> None:
+    async def run(server: Server) -> None:
+        async with struck(server, tmp_path) as (_, injector, _ready), await connect(server) as client:
+            message = "select pg_logical_emit_message(true, 'filling', repeat('x', 100000))"  # WAL, which it must have
+            writing = asyncio.create_task(until_refused(client, message))
+            injection = await injector.inject(now(DiskFull(duration=600)), 0)
+            assert "No space left on device" in str(injection.confirmed_by)
+            assert isinstance(await asyncio.wait_for(writing, LIMIT), psycopg.OperationalError)
+            assert await asyncio.wait_for(until_lost(client), LIMIT)
+            await injection.heal()
+            async with await connect(server) as again:
+                await again.execute(message)
+
+    with Server.start(small_disk=True, settings=SMALL) as server:
+        asyncio.run(run(server))
+        assert re.search(r"PANIC: .*No space left on device", server.log_path.read_text())
+
+
+async def until_refused(client: "psycopg.AsyncConnection[tuple[object, ...]]", statement: str) -> psycopg.Error:
+    """Execute a statement again and again until it fails."""
     while True:
         try:
-            await client.execute("insert into filled select repeat('x', 1000) from generate_series(1, 100)")
+            await client.execute(statement)
         except psycopg.Error as error:
             return error
 
