@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError
@@ -31,6 +32,9 @@ class SimGround:
         except EOFError:
             raise RunFailed(f"the simulating process ended ({await self._process.wait()})") from None
         return heard(told)
+
+    async def save_messages(self, folder: Path) -> None:
+        """A simulated run is its own record."""
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
         """Not counted here."""
