@@ -109,8 +109,7 @@ class Outages:
 
     def close(self) -> None:
         """The run is over: the next one needs a server, and its connections."""
-        for stranger in self._strangers:
-            stranger.close()
+        self._sessions.reserve.leave_strangers(self._strangers, len(self._sessions.live))
         if self._sessions.away == "stopped":
             self._cell.restart()
 
@@ -129,6 +128,7 @@ class Outages:
             return
         startup = startup_packet(user="duress", database="postgres", application_name="stranger")
         with outside():
+            self._strangers += sessions.reserve.take_strangers()
             while isinstance(stranger := connect(self._cell, startup), ServerEnd):
                 self._strangers.append(stranger)
         self._capacity = len(sessions.live) + len(self._strangers)
@@ -139,9 +139,8 @@ class Outages:
         self._note("the strangers leave")
         self._sessions.wholly_taken = False
         with outside():
-            for stranger in self._strangers:
-                stranger.discard()
-        self._strangers.clear()
+            self._sessions.reserve.leave_strangers(self._strangers, len(self._sessions.live))
+        self._strangers = []
         self._capacity = MAX_CONNECTIONS
 
     def fail_io(self, number: int, kinds: Io, *, process: str | None = None, times: int | None = None) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .process import SimProcess
     from .record import Entry
     from .server import Cell
-    from .server_end import ServerEnd
 
 Program = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -75,14 +74,14 @@ class Run:
         port: "Port",
         database: str,
         *,
-        reserve: "list[ServerEnd] | None",
+        keep: bool,
         settings: NetworkSettings,
         holds: int,
         control: "Control",
     ) -> None:
         self.loop = loop
         self.network = Network(loop, loop.chain("network"), settings)
-        self.sessions = Sessions(loop, cell, reserve, holds, control)
+        self.sessions = Sessions(loop, cell, keep, holds, control)
         self.server = Outages(self.sessions, cell)
         self.network.server_stopped = lambda: self.sessions.away == "stopped"
         self._port = port

@@ -1,7 +1,7 @@
-"""The real connection to the server behind a session, and the reserve of those that serve one seed after the other.
+"""The real connection to the server behind a session.
 
-Connecting costs 3 ms, most of it PostgreSQL's: a session that came to an orderly end of its run is put back to how it
-began (DISCARD ALL) and used again for a client that asks for the same. Its process, and so its pid, is another run's too.
+A session that came to an orderly end is put back to how it began (DISCARD ALL), so that it can be another run's, for a
+client that asks for the same or goes by another application_name. Its process, and so its pid, is that run's too.
 """
 
 import _socket
@@ -12,7 +12,7 @@ from select import POLLIN, poll
 from typing import TYPE_CHECKING, Final
 
 from .server import Backend, HarnessError, Ready
-from .wire import backend_pid, is_finished, query, walk
+from .wire import backend_pid, greeting_to, is_finished, query, walk, without_name
 
 if TYPE_CHECKING:
     from .server import Cell
@@ -29,7 +29,9 @@ class ServerEnd:
         self._cell = cell
         self._socket = socket
         self._backend: Backend | None = None
-        self.startup = startup
+        self._likeness, self._name = without_name(startup)
+        self._startup = startup
+        self._becomes = b""
         self.greeting = greeting
         self.pid = pid
 
@@ -38,9 +40,23 @@ class ServerEnd:
         assert self._backend is not None
         return self._backend
 
+    def can_serve(self, startup: bytes) -> bool:
+        """Whether it may stand for a session that a client asks for so: as it is, or by another application_name."""
+        likeness, name = without_name(startup)
+        return startup == self._startup or bool(name and self._name and likeness == self._likeness)
+
+    def serve(self, startup: bytes) -> None:
+        """Be the session of a client that has asked for one so, from `begin` on."""
+        if startup != self._startup:
+            self._startup = startup
+            _, self._name = without_name(startup)
+            self._becomes = self._name
+            self.greeting = greeting_to(self._name, self.greeting)
+
     def adopt(self, seed: int) -> None:
         """Come under control, with this seed for the server's own randomness."""
-        self._backend = self._cell.adopt(self.pid, seed)
+        self._backend = self._cell.adopt(self.pid, seed, name=self._becomes)
+        self._becomes = b""
 
     def is_alive(self) -> bool:
         """Whether the server still keeps it, while it is in nobody's hands: a program may have terminated it."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from .catches import Catch, Imposed
 from .clock import SECOND
 from .outages import Broken, Gate
+from .reserve import reserve_of
 from .server import Point
-from .server_end import ServerEnd, connect
+from .server_end import connect
 from .session import Session
 from .stops import Stops
 from .waits import blockers_of, describe_sessions
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .loop import SimLoop
     from .server import Cell
 
-_MOST_PROCESSES: Final = 60  # with those that are kept; the server admits more
 _HOLD_POINTS: Final = 6
 _LONGEST_HOLD_NS: Final = 3_000_000
 
@@ -50,7 +50,7 @@ class Sessions:
         self,
         loop: "SimLoop",
         cell: "Cell",
-        reserve: list[ServerEnd] | None,
+        keep: bool,
         holds: int,
         control: "Control",
     ) -> None:
@@ -58,8 +58,8 @@ class Sessions:
         self.counts = Counts()
         self.stops = Stops(lambda: loop.clock.now / SECOND)
         self._cell = cell
-        self._keep = reserve is not None
-        self._reserve = reserve if reserve is not None else []
+        self._keep = keep
+        self.reserve = reserve_of(cell)
         self._holds = holds
         self._control = control
         self._live: list[Session] = []
@@ -88,9 +88,9 @@ class Sessions:
             link.hung_up()
             return None
         self.set_now()
-        end = self._take_kept(startup)
+        end = self.reserve.take(startup) if self._keep and not self.wholly_taken else None
         if end is None:
-            self._make_room()
+            self.reserve.make_room(len(self._live))
             made = connect(self._cell, startup)
             if isinstance(made, bytes):
                 link.reply(made)
@@ -135,21 +135,6 @@ class Sessions:
 
         return lift
 
-    def _take_kept(self, startup: bytes) -> ServerEnd | None:
-        if self.wholly_taken:
-            return None
-        for end in [kept for kept in self._reserve if kept.startup == startup]:
-            self._reserve.remove(end)
-            if end.is_alive():
-                return end
-            end.close()
-        return None
-
-    def _make_room(self) -> None:
-        """Sessions that are kept must not be the ones too many."""
-        while self._reserve and len(self._live) + len(self._reserve) >= _MOST_PROCESSES:
-            self._reserve.pop(0).discard()
-
     def remove(self, session: Session) -> None:
         """It is gone."""
         if session in self._live:  # else it is kept
@@ -163,13 +148,13 @@ class Sessions:
 
     def leave(self, session: Session) -> bool:
         """An orderly session ends: keep its process for another one, if it can be and there is room."""
-        room = not self.wholly_taken and len(self._live) + len(self._reserve) < _MOST_PROCESSES
+        room = not self.wholly_taken and self.reserve.has_room(len(self._live))
         failed = session.end.backend.io_failed
         if not (self._keep and room and session.orderly and session.end.leave(idle=session.idle)):
             return False
         self._live.remove(session)
         self.io_failures += failed
-        self._reserve.append(session.end)
+        self.reserve.keep(session.end)
         return True
 
     def close(self) -> None:
@@ -183,9 +168,7 @@ class Sessions:
 
     def forget_kept(self) -> None:
         """The server has ended all sessions."""
-        for end in self._reserve:
-            end.close()
-        self._reserve.clear()
+        self.reserve.lost()
         self._attention = self._cell.attention
         self._control.close()
         self.all_lost = True

@@ -19,10 +19,10 @@ from .loop import SimLoop
 from .network import NetworkSettings
 from .port import Port
 from .record import Entry, Record, first_difference
+from .reserve import reserve_of
 from .run import Outcome, Program, Run, calling
 from .scheduler import Fifo, Pct, Pos, RandomWalk, Replay, Scheduler
 from .server import Cell, HarnessError
-from .server_end import ServerEnd
 from .world import simulated
 
 MAIN: Final = "main"
@@ -105,7 +105,6 @@ class Simulation:
         self._own_cell = cell is None
         self.cell = cell or Cell.start()
         self._port = Port()
-        self._reserve: list[ServerEnd] = []
         self._schema: list[Any] = []
         self._fresh = True  # nothing has run in the database yet
         self.told: tuple[Entry, ...] = ()  # of the latest run, however it ended, if it was traced
@@ -146,9 +145,7 @@ class Simulation:
 
     def _retire(self) -> None:
         """End all sessions that are kept."""
-        for end in self._reserve:
-            end.discard()
-        self._reserve.clear()
+        reserve_of(self.cell).end()
         self._filler.close()
 
     def _prepare(self, fresh: bool) -> None:
@@ -246,13 +243,12 @@ class Simulation:
         record = Record(keep=trace, remarks=remarks)
         self._prepare(fresh)
         loop = SimLoop(Clock(), scheduler, choices, record)
-        reserve = self._reserve if self._keep else None
         run = Run(
             loop,
             self.cell,
             self._port,
             self._database,
-            reserve=reserve,
+            keep=self._keep,
             settings=self._network,
             holds=self._holds,
             control=self._control,

@@ -14,9 +14,11 @@ from zlib import crc32
 # https://www.postgresql.org/docs/18/protocol-message-formats.html
 _QUERY, _PARSE, _BIND, _EXECUTE, _CLOSE, _TERMINATE, _SYNC, _DESCRIBE, _FLUSH = b"QPBECXSDH"
 _COPY_DATA, _COPY_DONE, _COPY_FAIL = b"dcf"
-_ROW_DESCRIPTION, _ROW, _COMPLETE, _READY, _ERROR, _NOTICE, _NOTIFICATION, _BACKEND_KEY = b"TDCZENAK"
+_ROW_DESCRIPTION, _ROW, _COMPLETE, _READY, _ERROR, _NOTICE, _NOTIFICATION, _BACKEND_KEY, _PARAMETER = b"TDCZENAKS"
 TERMINATE: Final = b"X\0\0\0\4"  # what a client says last
 _FIRST_USER_OID: Final = 16384
+_NAME: Final = b"\0application_name\0"
+_NAME_BYTES: Final = 64  # with the zero that ends it
 _COMMITS: Final = re.compile(r"\s*(commit|end)\b", re.IGNORECASE)
 _PIDS: Final = re.compile(r"pid\b|_backend\b", re.IGNORECASE)
 _NUMBERS: Final = re.compile(r"\d+")
@@ -221,6 +223,27 @@ def _startup(packet: bytes) -> str:
     return ", ".join(f"{name}={value}" for name, value in pairs if name and name not in {"user", "database"})
 
 
+def without_name(startup: bytes) -> tuple[bytes, bytes]:
+    """A startup packet but for its application_name, and that; an empty one where another session's could not become it.
+
+    PostgreSQL rewrites names that are long or not plain ASCII, and one that was not asked for is shown in no other way.
+    """
+    head, mark, rest = startup.partition(_NAME)
+    name, end, tail = rest.partition(b"\0")
+    if not mark or not end or not 0 < len(name) < _NAME_BYTES or not name.isascii() or not name.decode().isprintable():
+        return startup, b""
+    return head[4:] + mark + tail, name
+
+
+def greeting_to(name: bytes, greeting: bytes) -> bytes:
+    """What a server says to a client of this application_name, where it has said this to one of another."""
+    said = _NAME[1:]
+    return b"".join(
+        _message(kind, said + name + b"\0" if kind == _PARAMETER and body.startswith(said) else body)
+        for kind, body in walk(greeting)
+    )
+
+
 def backend_pid(greeting: bytes) -> int | None:
     """The process id in BackendKeyData, or None where a server refused."""
     for kind, body in walk(greeting):
@@ -244,15 +267,17 @@ def startup_packet(**parameters: str) -> bytes:
 
 def query(text: str) -> bytes:
     """A simple query."""
-    body = text.encode() + b"\0"
-    return b"Q" + (len(body) + 4).to_bytes(4, "big") + body
+    return _message(_QUERY, text.encode() + b"\0")
 
 
 def refusal(code: str, message: str) -> bytes:
     """What a server says that does not let a client in."""
     parts = [b"SFATAL", b"VFATAL", b"C" + code.encode(), b"M" + message.encode(), b""]
-    body = b"\0".join(parts) + b"\0"
-    return b"E" + (len(body) + 4).to_bytes(4, "big") + body
+    return _message(_ERROR, b"\0".join(parts) + b"\0")
+
+
+def _message(kind: int, body: bytes) -> bytes:
+    return kind.to_bytes(1, "big") + (len(body) + 4).to_bytes(4, "big") + body
 
 
 def is_finished(stream: bytes) -> bool:

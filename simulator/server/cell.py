@@ -138,16 +138,18 @@ class Cell:
         """Where to connect to. Connecting and authentication run in real time; then comes `adopt`."""
         return self.server.dsn(database)
 
-    def adopt(self, session: PGconn | int, seed: int, *, fresh: bool = True) -> Backend:
+    def adopt(self, session: PGconn | int, seed: int, *, fresh: bool = True, name: bytes = b"") -> Backend:
         """Take control of the backend of a session that is open and idle. All its randomness follows from `seed`.
 
         `session` is a connection or, for one that is not libpq's, the process id. `fresh`: it has run nothing yet. In a
         kept one random() starts anew, through a statement for which a connection must still talk to the server itself; the
-        owner of a mere process id runs setseed() himself. One thing stays: uuidv7() never goes back in time in a session.
+        owner of a mere process id runs setseed() himself. `name`: the application_name that its client is to seem to have
+        asked for when it connected, from the next RESET on; empty: as it was.
+        One thing stays: uuidv7() never goes back in time in a session.
         """
         self._numbered += 1
         pid = session if isinstance(session, int) else session.backend_pid
-        backend = self._register(pid, seed, self._numbered, self._backends)
+        backend = self._register(pid, seed, self._numbered, self._backends, name)
         if not fresh and not isinstance(session, int):
             Session(session, backend).run(f"select setseed({seed % 2**32 / 2**32!r})")
         return backend
@@ -284,8 +286,8 @@ class Cell:
     ) -> None:
         self.close()
 
-    def _register(self, pid: int, seed: int, number: int, backends: list[Backend]) -> Backend:
-        slot = self.page.register(pid, seed % 2**64)
+    def _register(self, pid: int, seed: int, number: int, backends: list[Backend], name: bytes = b"") -> Backend:
+        slot = self.page.register(pid, seed % 2**64, name)
         if slot is None:
             raise HarnessError(
                 f"all {len(self.page.slots)} slots are taken: backends that have ended were not released"

@@ -11,13 +11,14 @@ import select
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 SIGNALS: Final = 4  # SIGUSR1, SIGINT, SIGTERM, SIGALRM
 CANCEL: Final = 1
 TERMINATE: Final = 2
 ALARM: Final = 3
 RUNNING, BLOCKED, HELD, GONE = range(4)  # GONE is said by us alone, when the process has ended
 READING, SENDING = 1, 2
+NAME_BYTES: Final = 64  # of a name of PostgreSQL's, with the zero that ends it
 ALWAYS: Final = 2**32 - 1  # of io_times
 PAGE_VARIABLE: Final = "DURESS_CONTROL_PAGE"
 BELL_VARIABLE: Final = "DURESS_CONTROL_BELL"
@@ -75,6 +76,7 @@ class Slot(ctypes.Structure):
     serial: int
     welcomed: int
     wait_event: bytes
+    name: bytes
     _fields_ = (
         *((name, _u32) for name in ("pid", "state", "grant", "woken", "wait_info", "spare", "point", "points")),
         *((name, _u32) for name in ("arm", "arm_kinds", "idle", "watch")),
@@ -88,6 +90,7 @@ class Slot(ctypes.Structure):
             ("io_times", _u32),
             ("unused", _u32),
             ("wait_event", ctypes.c_char * 64),
+            ("name", ctypes.c_char * NAME_BYTES),
             ("rest", ctypes.c_char * 48),
         ),
     )
@@ -122,8 +125,8 @@ class Page:
         """What tells the library in the server where the page is."""
         return {PAGE_VARIABLE: str(self.path), BELL_VARIABLE: str(self.bell_path)}
 
-    def register(self, pid: int, seed: int) -> Slot | None:
-        """Give a backend a slot; None when all are taken."""
+    def register(self, pid: int, seed: int, name: bytes = b"") -> Slot | None:
+        """Give a backend a slot; None when all are taken. `name`: see `Cell.adopt`."""
         header = self.header
         index = next((i for i, slot in enumerate(self.slots) if slot.pid == 0), None)
         if index is None:
@@ -131,7 +134,7 @@ class Page:
         slot = self.slots[index]
         ctypes.memset(ctypes.addressof(slot), 0, ctypes.sizeof(slot))
         self._serial += 1
-        slot.serial, slot.seed, slot.random = self._serial, seed, seed
+        slot.serial, slot.seed, slot.random, slot.name = self._serial, seed, seed, name
         header.used = max(header.used, index + 1)
         slot.pid = pid
         header.generation += 1  # last: from now on the backend looks for itself

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 3
+#define VERSION 4
 #define EXPORT __attribute__((visibility("default")))
 #define LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define STORE(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
@@ -53,9 +53,10 @@ struct slot {
   uint32_t serial, welcomed;                     /* of the registration, and of the last one that its process has seen */
   uint32_t io_times, unused;                     /* how often a call is to fail from its io_after-th on; UINT32_MAX: always */
   char wait_event[64];
+  char name[64];                                 /* application_name, as its client would have asked for it; empty: as it is */
   char rest[48];
 };
-_Static_assert(sizeof(struct page) == 256 && sizeof(struct slot) == 256, "page.py relies on the layout");
+_Static_assert(sizeof(struct page) == 256 && sizeof(struct slot) == 320, "page.py relies on the layout");
 
 /* What we stand in for, as libc has it. */
 struct real {

@@ -20,6 +20,8 @@ static void (*register_callback)(transaction_callback, void *);
 static void (*seed_generator)(void *, uint64_t);
 static void *generator;
 static void (*report_statistics_next)(void);
+static void (*set_option)(const char *, const char *, int context, int source);
+enum { ANY_USER = 6, FROM_CLIENT = 9 };   /* of GucContext and GucSource, the same in 15 to 18 */
 
 /* We are the first to set the hooks, so there is nobody to hand on to but PostgreSQL itself. */
 static void at_start(void *query, int flags) { point(AT_START), standard_start(query, flags); }
@@ -39,6 +41,7 @@ static void welcome(struct slot *slot) {
   if (registered != slot->pid) registered = slot->pid, register_callback(at_transaction, NULL);
   seed_generator(generator, slot->seed);   /* TABLESAMPLE and the like */
   take_over_alarm(slot);
+  if (slot->name[0]) set_option("application_name", slot->name, ANY_USER, FROM_CLIENT);   /* what RESET leads to */
   STORE(slot->welcomed, slot->serial);
 }
 
@@ -58,6 +61,7 @@ void take_points(void) {
   *(void **)&register_callback = find("RegisterXactCallback");
   *(void **)&seed_generator = find("pg_prng_seed");
   generator = find("pg_global_prng_state");
+  *(void **)&set_option = find("SetConfigOption");
   *(void **)&report_statistics_next = find("pgstat_force_next_flush");
   if (page->error[0]) return;
   *start_hook = at_start, *end_hook = at_end;

@@ -357,3 +357,47 @@ def test_a_failure_comes_with_its_token_and_the_token_fails_in_the_same_way(simu
     with pytest.raises(AssertionError) as caught:
         simulation.run(main, token=failure.token)
     assert caught.value.__notes__ == failure.error.__notes__
+
+
+SHOWN = "select application_name, (select reset_val || source from pg_settings where name = 'application_name')"
+
+
+def test_a_kept_session_serves_a_client_of_another_name_as_if_that_had_opened_it(simulate: Simulate) -> None:
+    async def names(name: str) -> tuple[int, list[Any]]:
+        async with await connect(application_name=name, autocommit=True) as conn:
+            shown = [conn.info.parameter_status("application_name")]
+            for ask in ("select 1", "set application_name = 'another'", "reset all", "discard all"):
+                await conn.execute(ask.encode())
+                shown += await fetch(conn, f"{SHOWN} from pg_stat_activity where pid = pg_backend_pid()")
+                shown.append(conn.info.parameter_status("application_name"))
+            return (await fetch(conn, "select pg_backend_pid()"))[0][0], shown
+
+    def asking(name: str) -> Any:
+        return lambda run: names(name)
+
+    kept, fresh = simulate(), simulate(keep=False)
+    runs = [kept.run(asking(name), seed=1).result for name in ("first", "second", "first")]
+    assert len({pid for pid, _ in runs}) == 1, "the session was not kept"
+    assert runs[1][1] == fresh.run(asking("second"), seed=1).result[1]
+    assert runs[2][1] == runs[0][1] == fresh.run(asking("first"), seed=1).result[1]
+    for odd in ("é", "x" * 70, ""):  # PostgreSQL makes something else of these
+        assert kept.run(asking(odd), seed=1).result[1] == fresh.run(asking(odd), seed=1).result[1]
+
+
+def test_strangers_that_are_kept_are_in_nobodys_way(simulate: Simulate) -> None:
+    async def taken(run: Run) -> None:
+        run.server.take_connections()
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            await connect()
+        run.server.give_back()
+
+    async def many(run: Run) -> int:
+        connections = [await connect() for _ in range(MAX_CONNECTIONS - 20)]
+        return len(connections)
+
+    simulation, other = simulate(), simulate()
+    hashes = set()
+    for _ in range(2):
+        hashes.add(simulation.run(taken, seed=1).hash)
+        assert simulation.run(many, seed=1).result == other.run(many, seed=1).result == MAX_CONNECTIONS - 20
+    assert len(hashes) == 1
