@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 
 from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError
-from duress.scenarios.observed import Diverged, Observed, RunFailed
+from duress.scenarios.observed import CellEnded, Diverged, Observed, RunFailed
 from duress.scenarios.registry import search_path
-from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, exchange
+from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, Variation, exchange
 from duress.scenarios.work import Work
 
 
@@ -29,7 +29,15 @@ class SimGround:
         try:
             told = await exchange(self._process, ask, Told)
         except EOFError:
-            raise RunFailed(f"the simulating process ended ({await self._process.wait()})") from None
+            raise CellEnded(f"the simulating process ended ({await self._process.wait()})") from None
+        return heard(told)
+
+    async def vary(self, seed: int, plan: Plan, variation: Variation) -> Observed:
+        """One run that is sized and decided in its own way. Raises RunFailed; CellEnded if there can be no other run."""
+        try:
+            told = await exchange(self._process, Ask(seed=seed, plan=plan, variation=variation), Told)
+        except EOFError:
+            raise CellEnded(f"the simulating process ended ({await self._process.wait()})") from None
         return heard(told)
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
