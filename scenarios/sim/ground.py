@@ -39,7 +39,7 @@ class SimGround:
         if self._runs >= RUNS:
             await self.close()
             await self.open()
-        self._runs += 1
+        self._runs += 1 + ask.twice
         assert self._process is not None
         try:
             told = await exchange(self._process, ask, Told)
