@@ -171,8 +171,8 @@ def whose_clock(campaign: Campaign) -> str | None:
     if campaign.world != "sim":
         return None
     return (
-        "Times are virtual: the engine's waits and the latencies that were drawn, with no time for computing, the same on every "
-        "machine. They compare builds and faults; how long yours takes is measured with --world procs"
+        "Times are virtual: the engine's waits and the latencies that were drawn, with no time for computing, the same on "
+        "every machine. They compare builds and faults; how long yours takes is measured with --world procs"
     )
 
 
