@@ -288,7 +288,10 @@ def _settings(order: Order) -> dict[str, str | int | float | bool | None]:
     weights = {f"weight of {kind}": weight for kind, weight in sorted(order.kinds.items())}
     sim = order.work.world == "sim"
     of_world = {"scheduler": order.work.simulating.scheduler} if sim else {"network": order.work.network}
-    return {**dataclasses.asdict(order.work.settings), **of_world, "jobs": order.jobs, **chosen, **weights}
+    settings = dataclasses.asdict(order.work.settings)
+    only = settings.pop("only")
+    part = {} if only is None else {"only": ", ".join(map(str, only))}
+    return {**settings, **part, **of_world, "jobs": order.jobs, **chosen, **weights}
 
 
 def _kinds_of(order: Order) -> set[str]:

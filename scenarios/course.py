@@ -43,17 +43,27 @@ class RunWorld:
         self.random = entropy
         self.options = options
         self.over = asyncio.Event()  # nothing more is started
+        self.pieces: list[int] = []  # of the workload, as it asked for them
         self._settings = settings
         self._strikes = strikes
 
     def going(self, started: int, wanted: int) -> bool:
         """Whether to start more work."""
+        if self._settings.only is not None:
+            wanted = max(self._settings.only, default=-1) + 1
         if self._settings.until == "wanted":
             return started < wanted and not self.over.is_set()
         struck = self._strikes.used_up if self._settings.until == "healed" else self._strikes.injected
         if started >= wanted and struck:
             self.over.set()
         return not self.over.is_set()
+
+    def wants(self, number: int) -> bool:
+        """Whether this piece of the work is part of the run."""
+        wanted = self._settings.only is None or number in self._settings.only
+        if wanted:
+            self.pieces.append(number)
+        return wanted
 
 
 async def run(

@@ -33,7 +33,10 @@ class Simulated:
         Exchange, ...
     ] = ()  # with the trace: those that began after the workload, in the order of their ends
     server_log: str = ""  # as PostgreSQL wrote it in this run, if that was wanted
-    choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; where there is a trace
+    choices: Mapping[str, tuple[int, ...]] | None = None  # every decision, by stream; with the trace, or if asked for
+    misfits: int = 0  # recorded decisions that it was to repeat and could not: there were fewer possibilities
+    pieces: tuple[int, ...] = ()  # of the workload, by number, as far as it tells them
+    began: float = 0.0  # when the workload did, in seconds of the run's clock, which exchanges are timed by
 
 
 class Diverged(Exception):
@@ -50,3 +53,7 @@ class RunFailed(Exception):
     def __init__(self, text: str, trace: tuple[Happening, ...] = ()) -> None:
         super().__init__(text)
         self.trace = trace
+
+
+class CellEnded(RunFailed):
+    """The process that simulates is gone, and every later run of it fails too."""

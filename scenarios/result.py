@@ -17,6 +17,34 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pass
 
 
+class Size(Struct, frozen=True, kw_only=True):
+    """How large a simulated run is, in what shrinking makes less."""
+
+    faults: int
+    workflows: int
+    workers: int
+    events: int  # in its history
+    choices: int  # decisions other than asyncio's order and the least latency
+
+
+class Shrunk(Struct, frozen=True, kw_only=True):
+    """A failing run made smaller, for as long as it breaks the same invariant."""
+
+    invariant: str
+    seed: int  # of the run that was found
+    message: str  # what is broken in the small run
+    before: Size
+    after: Size
+    faults: tuple[str, ...]  # as sentences
+    story: tuple[str, ...]  # what happened, numbered, worker by worker
+    instead: tuple[str, ...] = ()  # what the nearest run that breaks nothing does instead
+    token: str
+    reproduce: str  # ONE line to paste
+    runs: int  # that were tried
+    seconds: float
+    complete: bool  # nothing more can be left out; False: the time was up before that was known
+
+
 class Violation(Struct, frozen=True, kw_only=True):
     """One broken invariant in one run."""
 
@@ -26,6 +54,7 @@ class Violation(Struct, frozen=True, kw_only=True):
     message: str  # one or two sentences: what was seen, on which workflow and step, under which epochs
     reproduce: str  # ONE line to paste
     story: tuple[str, ...] = ()  # what happened to the workflow, line by line
+    shrunk: Shrunk | None = None  # of the first run of a campaign that breaks this invariant
 
 
 class Recovery(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ class Settings:
     calm_after_outage: float = 1.0
     # New work is started for as long as a fault is not yet so; or only what is wanted, whatever is planned.
     until: Literal["healed", "injected", "wanted"] = "healed"
+    only: tuple[int, ...] | None = None  # the pieces of the workload that are not left out, by number; None: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Simulating:
     choices: Mapping[str, tuple[int, ...]] | None = None
     twice_every: int = TWICE_EVERY  # seeds: so large a sample is run twice, and must be the same to the byte; 0 is none
     trace: bool = False  # keep everything that happens
+    decisions: bool = False  # tell every decision, though there is no trace
     fresh: bool = False  # every run in a new copy of the database, not only the second of two
     server: Mapping[str, str] = field(default_factory=dict)  # further settings of PostgreSQL
     server_log: bool = False  # keep what PostgreSQL writes to its log during each run

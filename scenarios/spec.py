@@ -45,6 +45,13 @@ class World(Protocol):
         """
         ...
 
+    def wants(self, number: int) -> bool:
+        """Whether to do piece `number` of the work (from 0; what a piece is, the workload says), once `going` allows it.
+
+        A run that is made smaller leaves pieces out. So what a piece does must follow from its number, whatever else is done.
+        """
+        ...
+
 
 Setup = Callable[["AsyncConnection[Any]"], Awaitable[None]]
 Workload = Callable[[World], Coroutine[Any, Any, None]]

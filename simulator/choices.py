@@ -25,6 +25,7 @@ class Choices:
         self._streams: dict[str, list[int]] = {}
         self._generators: dict[str, Random] = {}
         self._watchers: list[Watcher] = []
+        self.misfits = 0  # recorded decisions for which there were too few possibilities when they were to be repeated
 
     @classmethod
     def of_seed(cls, seed: int) -> "Choices":
@@ -92,7 +93,9 @@ class Choices:
         if self._replayed is not None:
             known = self._replayed.get(stream, ())
             # A shortened record may ask another question here: the nearest answer keeps small numbers small.
-            proposal = min(known[len(made)], bound - 1) if len(made) < len(known) else 0
+            wanted = known[len(made)] if len(made) < len(known) else 0
+            proposal = min(wanted, bound - 1)
+            self.misfits += wanted >= bound
         made.append(proposal)
         for watcher in self._watchers:
             watcher(stream, bound, proposal, what)

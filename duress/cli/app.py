@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "run": ("duress.cli.running", "Run scenarios under faults, judge them, and write the report."),
     "replay": ("duress.cli.replaying", "Run a simulated run again, from its token."),
     "diff": ("duress.cli.differing", "Show the first difference of two simulated runs."),
+    "shrink": ("duress.cli.shrinking", "Make a failing simulated run smaller, and tell what happens in it."),
     "sweep": ("duress.cli.sweeping", "Strike at every place of a simulated run, one after the other."),
     "list": ("duress.cli.listing", "List the scenarios, or the canaries of one."),
     "report": ("duress.cli.reporting", "Show a finished campaign, and write its report again."),

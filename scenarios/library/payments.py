@@ -158,6 +158,8 @@ async def workload(world: World) -> None:
     async def lane(lasts: bool) -> None:
         number = -1
         while world.going(started := next(numbers), wanted) and (lasts or started < wanted):
+            if not world.wants(started):
+                continue
             number = started
             await one_transfer(world, number, random.Random(base + number))
         if number >= 0:

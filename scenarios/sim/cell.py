@@ -75,7 +75,8 @@ def _serve(opening: Opening, cell: "Cell", asks: BinaryIO, tells: BinaryIO) -> N
         send(tells, Opened(postgres=postgres))
         while (ask := receive(asks, Ask)) is not None:
             try:
-                told = Told(observed=observe(shared, ask.seed, ask.plan, twice=ask.twice))
+                varied = shared if ask.variation is None else shared.varied(ask.variation)
+                told = Told(observed=observe(varied, ask.seed, ask.plan, twice=ask.twice))
             except Diverged as error:
                 told = Told(diverged=error.divergence)
             except Exception as error:  # noqa: BLE001  # the campaign decides what a failure of the harness means

@@ -38,7 +38,7 @@ class Unusual(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
 
     canary: str | None = None
     options: Mapping[str, int] = {}  # sizes of the scenario
-    settings: Mapping[str, int | float | str] = {}
+    settings: Mapping[str, int | float | str | tuple[int, ...]] = {}
     kinds: tuple[str, ...] | None = None  # of the faults that were drawn
     plan: Plan | None = None  # None: drawn from the seed
     scheduler: str = SCHEDULER

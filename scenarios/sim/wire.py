@@ -1,6 +1,7 @@
 """What a campaign and the process that simulates for it tell each other: MessagePack, each message after its length."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
@@ -32,12 +33,21 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     refused: str | None = None
 
 
+class Variation(msgspec.Struct, frozen=True, kw_only=True):
+    """How one run is to be sized and decided, if not as the others of its cell."""
+
+    options: Mapping[str, int]
+    settings: Settings
+    simulating: Simulating
+
+
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """Run this seed under this plan; `twice`: and once more, and compare."""
 
     seed: int
     plan: Plan
     twice: bool = False
+    variation: Variation | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):

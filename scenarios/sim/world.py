@@ -29,10 +29,11 @@ from duress.scenarios.sim.faults.scene import Scene
 from duress.scenarios.sim.injector import SimInjector
 from duress.scenarios.sim.receiver import SimReceiver
 from duress.scenarios.sim.statements import StatementInjector, Statements
+from duress.scenarios.sim.wire import Variation
 from duress.scenarios.spec import Scenario
 from duress.scenarios.strikes import Strikes
+from duress.simulator import Choices, Exchange, Outcome, Program, Run, Simulation, tokens
 from duress.simulator import Diverged as ProgramDiverged
-from duress.simulator import Exchange, Outcome, Program, Run, Simulation, tokens
 
 MAIN: Final = "main"  # the harness's own process
 
@@ -48,6 +49,11 @@ class Shared:
     simulating: Simulating
     code: str  # its fingerprint
 
+    def varied(self, variation: Variation) -> "Shared":
+        """The same, for a run that is sized or decided in its own way."""
+        how = variation
+        return replace(self, options=how.options, settings=how.settings, simulating=how.simulating)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -59,6 +65,8 @@ class Seen:
     faults: tuple[FaultRecord, ...]
     doubts: tuple[str, ...]
     exchanges: tuple[Exchange, ...]
+    pieces: tuple[int, ...]
+    began: float
     # Bytes in the server's log by then; what is written later ends sessions in real time. No part of the run.
     logged: int = field(repr=False)
 
@@ -69,7 +77,10 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
     Raises what makes the run worthless.
     """
 
+    decided: list[Choices] = []
+
     async def harness(run: Run) -> object:
+        decided.append(run.choices)
         return await _harness(run, shared, seed, plan)
 
     began, log = time.monotonic(), shared.simulation.cell.server.log_path
@@ -88,7 +99,17 @@ def observe(shared: Shared, seed: int, plan: Plan, *, twice: bool = False) -> Ob
         lease=shared.settings.lease,
         workers=shared.settings.workers,
     )
-    simulated = Simulated(_hash(outcome), shared.code, twice)
+    choices = decided[-1]
+    simulated = Simulated(
+        hash=_hash(outcome),
+        code=shared.code,
+        twice=twice,
+        misfits=choices.misfits,
+        pieces=seen.pieces,
+        began=seen.began,
+    )
+    if shared.simulating.decisions:
+        simulated = replace(simulated, choices=choices.recorded)
     if shared.simulating.server_log:
         simulated = replace(simulated, server_log=log.read_bytes()[written : seen.logged].decode("utf-8", "replace"))
     if shared.simulating.trace:
@@ -152,6 +173,8 @@ async def _harness(run: Run, shared: Shared, seed: int, plan: Plan) -> Seen:
         faults=tuple(course.record(strike, recorder) for strike in strikes.all),
         doubts=(*crew.unplanned, *course.why_not(strikes)),
         exchanges=exchanges,
+        pieces=tuple(world.pieces),
+        began=recorder.began,
         logged=shared.simulation.cell.server.log_path.stat().st_size,
     )
 
