@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         workflow,
     )
     from duress.pytest_plugin.subject import test
-    from duress.strategies import plans
+    from duress.strategies import plans, workloads
 
 __all__ = [
     "Engine",
@@ -45,9 +45,14 @@ __all__ = [
     "test",
     "transaction",
     "workflow",
+    "workloads",
 ]
 # What is not the engine's → the module that has it.
-_ELSEWHERE = {"plans": "duress.strategies", "test": "duress.pytest_plugin.subject"}
+_ELSEWHERE = {
+    "plans": "duress.strategies",
+    "test": "duress.pytest_plugin.subject",
+    "workloads": "duress.strategies",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from command_line import ROOT, environment
 from hypothesis import find, settings
@@ -83,6 +84,16 @@ def test_a_failing_plan_shrinks_to_the_one_fault_that_matters(duress_run: RunSce
     smallest = find(drawn, breaks, settings=settings(max_examples=100, database=None, derandomize=True, deadline=None))
     [event] = smallest.events
     assert isinstance(event.fault, KillWorker)
+
+
+def test_a_workload_shrinks_to_the_least_and_can_be_run(duress_run: RunScenario) -> None:
+    drawn = duress.workloads("payments", workers=2, most={"transfers": 6})
+    smallest = find(drawn, lambda workload: workload["options"]["transfers"] >= 3, settings=settings(database=None))
+    assert smallest == {"seed": 0, "workers": 1, "options": {"transfers": 3, "lanes": 1, "lasting": 1}}
+    run = duress_run("payments", plan=Plan(), **smallest)
+    assert (run.seed, run.workflows) == (0, 3)
+    with pytest.raises(click.UsageError, match="payments has transfers="):
+        duress.workloads("payments", most={"transfer": 3})
 
 
 @pytest.fixture(scope="module")
