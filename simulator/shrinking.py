@@ -17,24 +17,24 @@ FEW: Final = 24  # decisions; so few are tried one by one, and then made as smal
 def weight(recorded: Recorded) -> tuple[int, int]:
     """What a search makes less: how many decisions are not the plain ones, then how large they are."""
     others = [value for values in recorded.values() for value in values if value]
-    return len(others), sum(value.bit_length() for value in others)
+    return len(others), sum(others)
 
 
-def simpler(recorded: Recorded) -> Search:
+def simpler(recorded: Recorded, finest: int = 1) -> Search:
     """The plainest record that the search can find; `recorded` itself if it finds none. Send what a run of the proposed
     record really decided, or None if it came to something else.
+
+    Decisions are tried in stretches, the shortest of `finest`.
     """
     best = yield from _better(recorded, {})
     for stream in sorted(best, key=lambda name: -len(best[name])):
         best = yield from _better(best, {**best, stream: ()})
     best = yield from _cut_short(best)
     chunk = max((len(values) for values in best.values()), default=0)
-    while chunk:
+    while chunk >= finest:
         best = yield from _plain_chunks(best, chunk)
-        if chunk == 1:
-            break
-        chunk = chunk // 4 if chunk > FEW else max(1, chunk // 2)
-    return (yield from _smaller(best)) if weight(best)[0] <= FEW else best
+        chunk //= 4 if chunk > FEW else 2
+    return (yield from _smaller(best)) if finest == 1 and weight(best)[0] <= FEW else best
 
 
 def _better(best: Recorded, proposal: Recorded) -> Search:
@@ -75,7 +75,7 @@ def _plain_chunks(best: Recorded, chunk: int) -> Search:
 
 
 def _smaller(best: Recorded) -> Search:
-    """Each decision that is left as small as it may be."""
+    """Each decision that is left smaller, by a few tries."""
     for stream in sorted(best):
         for place in range(len(best[stream])):
             for lower in (lambda value: 1, lambda value: value // 2, lambda value: value - 1):

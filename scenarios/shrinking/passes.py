@@ -4,29 +4,38 @@ Each pass proposes variants and is sent the trial if that still breaks the promi
 """
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from duress.faults.plan import AtTime, Event, Plan
+from duress.faults.plan import AtPoint, AtTime, Event, Plan
+from duress.scenarios import history
 from duress.scenarios.shrinking.variant import Trial, Variant
 from duress.simulator import shrinking
 
 Pass = Generator[Variant, Trial | None, Trial]
 
+# Decisions are made plain in stretches so long at least; single ones only when nothing else gets smaller any more.
+FINEST: Final = (64, 8, 1)
 ROUND: Final = (2, 3)  # digits of a second that a time may be rounded to
+LEAST_TIME: Final = 2.0  # seconds for the workload and the faults of a small run
 LATER: Final = (4.0, 2.0, 1.5)  # times as late
 
 
 def smaller(found: Trial) -> Pass:
     """The smallest that is found. Of what it has left, no single fault, no piece of the work, and no worker can go."""
-    while True:
-        before = _weight(found)
-        for reduce in (_plain, _faults, _wanted, _pieces, _workers, _sizes, _choices, _aimed, _times):
-            found = yield from reduce(found)
-        if _weight(found) == before:
-            return found
+    for finest in FINEST:
+        while True:
+            before = _weight(found)
+            for reduce in (_wanted, _plain, _faults, _pieces, _workers, _sizes, _occurrences):
+                found = yield from reduce(found)
+            found = yield from _choices(found, finest)
+            for reduce in (_aimed, _times):
+                found = yield from reduce(found)
+            if _weight(found) == before:
+                break
+    return found
 
 
 def _weight(found: Trial) -> tuple[Any, ...]:
@@ -79,12 +88,23 @@ def _faults(found: Trial) -> Pass:
 
 
 def _wanted(found: Trial) -> Pass:
-    """Work that ends with what is wanted, whether or not faults are still to come."""
+    """Work that ends with what was done, whether or not faults are still to come, and no long wait for those that do not.
+
+    First of all: in another order of events a fault may come late or never, and the work would go on until then.
+    """
     settings = found.variant.settings
     if settings.until == "wanted" and settings.only is not None:
         return found
-    only = found.pieces or None
-    return (yield from _changed(found, settings=dataclasses.replace(settings, until="wanted", only=only))) or found
+    bounded = dataclasses.replace(
+        settings, until="wanted", only=found.pieces or None, max_time=min(settings.max_time, _patience(found))
+    )
+    return (yield from _changed(found, settings=bounded)) or found
+
+
+def _patience(found: Trial) -> float:
+    """Seconds for workload and faults: what they took, and half of that."""
+    began = [entry.at for entry in found.observed.evidence.history if entry.name == history.CALM_BEGAN]
+    return max(LEAST_TIME, round(1.5 * max(began, default=0.0), 1))
 
 
 def _pieces(found: Trial) -> Pass:
@@ -97,8 +117,7 @@ def _pieces(found: Trial) -> Pass:
         start = 0
         while start < len(only) > 1:
             rest = only[:start] + only[start + chunk :]
-            settings = dataclasses.replace(found.variant.settings, only=rest)
-            trial = (yield from _changed(found, settings=settings)) if rest else None
+            trial = (yield from _without_pieces(found, rest)) if rest else None
             if trial is None:
                 start += chunk
             else:
@@ -106,6 +125,47 @@ def _pieces(found: Trial) -> Pass:
         if chunk == 1:
             return found
         chunk //= 2
+
+
+def _without_pieces(found: Trial, rest: tuple[int, ...]) -> Generator[Variant, Trial | None, Trial | None]:
+    """With these pieces only. Where there is less work, a worker comes to a point less often: so faults come sooner there."""
+    settings = dataclasses.replace(found.variant.settings, only=rest)
+    for plan in _sooner(found.variant.plan):
+        trial = yield from _changed(found, settings=settings, plan=plan)
+        if trial is not None:
+            return trial
+    return None
+
+
+def _sooner(plan: Plan) -> list[Plan]:
+    """The plan; and with those faults that come at a point at the first, and one occurrence sooner."""
+
+    def at(occurrence: Callable[[int], int]) -> Plan:
+        return Plan(
+            events=tuple(
+                msgspec.structs.replace(
+                    event,
+                    trigger=msgspec.structs.replace(
+                        event.trigger, occurrence=max(1, occurrence(event.trigger.occurrence))
+                    ),
+                )
+                if isinstance(event.trigger, AtPoint)
+                else event
+                for event in plan.events
+            )
+        )
+
+    plans = [plan, at(lambda _: 1), at(lambda occurrence: occurrence - 1)]
+    return [one for place, one in enumerate(plans) if one not in plans[:place]]
+
+
+def _occurrences(found: Trial) -> Pass:
+    """Faults that come at a point at the first occurrence that will do."""
+    for plan in _sooner(found.variant.plan)[1:]:
+        trial = yield dataclasses.replace(found.variant, plan=plan)
+        if trial is not None:
+            return trial
+    return found
 
 
 def _workers(found: Trial) -> Pass:
@@ -147,10 +207,10 @@ def _below(size: int) -> list[int]:
     return sorted(one for one in {*powers, size // 2, size - 1} if 1 <= one < size)
 
 
-def _choices(found: Trial) -> Pass:
+def _choices(found: Trial, finest: int) -> Pass:
     """Asyncio's order and the least latency, wherever they do."""
     assert found.variant.choices is not None
-    search = shrinking.simpler(found.variant.choices)
+    search = shrinking.simpler(found.variant.choices, finest)
     latest: dict[int, Trial] = {}
     try:
         proposal = next(search)

@@ -75,6 +75,10 @@ def instead(observed: Observed, near: Neighbour, workflow: str | None) -> tuple[
     theirs = _events(near.observed, workflow, "")
     same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1].gist, zip(ours, theirs, strict=False)))
     told = theirs[same : same + AFTERWARDS]
+    if not theirs:
+        return (f"without {near.without} nothing is broken; the workflow is not even begun",)
+    if not told:
+        return (f"without {near.without} nothing is broken: there the run ends after event {same}",)
     lines = [line for number, event in enumerate(told, same + 1) for line in event.lines(number)]
     if rest := len(theirs) - same - len(told):
         lines.append(f"    … and {rest} more, and nothing is broken")
