@@ -42,7 +42,7 @@ class Shrunk(Struct, frozen=True, kw_only=True):
     reproduce: str  # ONE line to paste
     runs: int  # that were tried
     seconds: float
-    complete: bool  # nothing more can be left out; False: the time was up before that was known
+    complete: bool  # no fault and no piece of the work can be left out; False: the time was up before that was known
 
 
 class Violation(Struct, frozen=True, kw_only=True):

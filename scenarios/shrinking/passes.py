@@ -4,6 +4,8 @@ Each pass proposes variants and is sent the trial if that still breaks the promi
 """
 
 import dataclasses
+import random
+import re
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
@@ -11,26 +13,30 @@ import msgspec
 
 from duress.faults.plan import AtPoint, AtTime, Event, Plan
 from duress.scenarios import history
-from duress.scenarios.shrinking.variant import Trial, Variant
+from duress.scenarios.shrinking.variant import Recorded, Trial, Variant
 from duress.simulator import shrinking
+from duress.simulator.choices import FINE
 
 Pass = Generator[Variant, Trial | None, Trial]
 
 # Decisions are made plain in stretches so long at least; single ones only when nothing else gets smaller any more.
 FINEST: Final = (64, 8, 1)
+MOST_STRETCHES: Final = 120  # with more of them it would take too long
+SUSPECT_DRAWS: Final = 6  # orders that are drawn for the one piece that is to blame
 ROUND: Final = (2, 3)  # digits of a second that a time may be rounded to
 LEAST_TIME: Final = 2.0  # seconds for the workload and the faults of a small run
 LATER: Final = (4.0, 2.0, 1.5)  # times as late
 
 
 def smaller(found: Trial) -> Pass:
-    """The smallest that is found. Of what it has left, no single fault, no piece of the work, and no worker can go."""
+    """The smallest that is found. Of what it has left, no single fault and no piece of the work can go."""
     for finest in FINEST:
         while True:
             before = _weight(found)
             for reduce in (_wanted, _plain, _faults, _pieces, _workers, _sizes, _occurrences):
                 found = yield from reduce(found)
-            found = yield from _choices(found, finest)
+            if shrinking.weight(found.variant.choices or {})[0] <= MOST_STRETCHES * finest:
+                found = yield from _choices(found, finest)
             for reduce in (_aimed, _times):
                 found = yield from reduce(found)
             if _weight(found) == before:
@@ -57,16 +63,28 @@ def _weight(found: Trial) -> tuple[Any, ...]:
     )
 
 
-def _changed(found: Trial, **changes: Any) -> Generator[Variant, Trial | None, Trial | None]:
-    """The run with these changes: in the order that it has, in asyncio's, or in that which its seed now draws.
+def _changed(found: Trial, redraws: int = 1, **changes: Any) -> Generator[Variant, Trial | None, Trial | None]:
+    """The run with these changes: in the order that it has, in asyncio's, in that which its seed now draws, or in some other.
 
     After a change, recorded decisions answer other questions. What broke the promise may need only some of them.
     """
-    for choices in (found.variant.choices, {}, None):
+    for choices in (found.variant.choices, {}, None, *(_drawn(found, number) for number in range(redraws))):
         trial = yield dataclasses.replace(found.variant, choices=choices, **changes)
         if trial is not None:
             return trial
     return None
+
+
+def _drawn(found: Trial, number: int) -> Recorded:
+    """Decisions that are drawn anew: plain ones half of the time where somebody goes first, and any latency."""
+    source = random.Random(f"shrink {number}")
+    return {
+        stream: tuple(
+            int(source.random() * FINE) if stream == "network" else int(source.random() * 16) % 15 // 2
+            for _ in range(2 * len(values))
+        )
+        for stream, values in sorted((found.variant.choices or {}).items())
+    }
 
 
 def _plain(found: Trial) -> Pass:
@@ -108,16 +126,20 @@ def _patience(found: Trial) -> float:
 
 
 def _pieces(found: Trial) -> Pass:
-    """Less work: half of the pieces, a quarter, …, and without each."""
+    """Less work: the piece that the promise was broken to, half of the pieces, a quarter, …, and without each."""
     only = found.variant.settings.only
     if only is None:
         return found
+    if len(only) > 1 and (suspect := _suspect(found)) is not None:
+        trial = yield from _without_pieces(found, (suspect,), SUSPECT_DRAWS)
+        if trial is not None:
+            return trial
     chunk = max(1, len(only) // 2)
     while True:
         start = 0
         while start < len(only) > 1:
             rest = only[:start] + only[start + chunk :]
-            trial = (yield from _without_pieces(found, rest)) if rest else None
+            trial = (yield from _without_pieces(found, rest, 1)) if rest else None
             if trial is None:
                 start += chunk
             else:
@@ -127,45 +149,62 @@ def _pieces(found: Trial) -> Pass:
         chunk //= 2
 
 
-def _without_pieces(found: Trial, rest: tuple[int, ...]) -> Generator[Variant, Trial | None, Trial | None]:
-    """With these pieces only. Where there is less work, a worker comes to a point less often: so faults come sooner there."""
+def _suspect(found: Trial) -> int | None:
+    """The piece whose number the workflow carries that the promise was broken to; only a guess."""
+    number = re.search(r"[0-9]+$", found.workflow or "")
+    only = found.variant.settings.only or ()
+    return int(number[0]) if number is not None and int(number[0]) in only else None
+
+
+def _without_pieces(
+    found: Trial, rest: tuple[int, ...], redraws: int
+) -> Generator[Variant, Trial | None, Trial | None]:
+    """With these pieces only. Where there is less work, a worker comes to a point less often, and it may be another one."""
     settings = dataclasses.replace(found.variant.settings, only=rest)
-    for plan in _sooner(found.variant.plan):
-        trial = yield from _changed(found, settings=settings, plan=plan)
+    plan = found.variant.plan
+    easier = _each(plan, _easier)
+    longer = _each(easier, _longer)
+    for place, one in enumerate(plans := [plan, easier, longer]):
+        if one in plans[:place]:
+            continue
+        trial = yield from _changed(found, redraws, settings=settings, plan=one)
         if trial is not None:
             return trial
     return None
 
 
-def _sooner(plan: Plan) -> list[Plan]:
-    """The plan; and with those faults that come at a point at the first, and one occurrence sooner."""
+def _each(plan: Plan, change: Callable[[Event], Event]) -> Plan:
+    return Plan(events=tuple(change(event) for event in plan.events))
 
-    def at(occurrence: Callable[[int], int]) -> Plan:
-        return Plan(
-            events=tuple(
-                msgspec.structs.replace(
-                    event,
-                    trigger=msgspec.structs.replace(
-                        event.trigger, occurrence=max(1, occurrence(event.trigger.occurrence))
-                    ),
-                )
-                if isinstance(event.trigger, AtPoint)
-                else event
-                for event in plan.events
-            )
-        )
 
-    plans = [plan, at(lambda _: 1), at(lambda occurrence: occurrence - 1)]
-    return [one for place, one in enumerate(plans) if one not in plans[:place]]
+def _easier(event: Event) -> Event:
+    """Whichever worker is the first to come to the point."""
+    if not isinstance(event.trigger, AtPoint):
+        return event
+    return msgspec.structs.replace(event, trigger=msgspec.structs.replace(event.trigger, occurrence=1), worker=None)
+
+
+def _longer(event: Event) -> Event:
+    """Twice as long, for what must last longer than a lease."""
+    duration = getattr(event.fault, "duration", None)
+    if not isinstance(duration, float):
+        return event
+    return msgspec.structs.replace(event, fault=msgspec.structs.replace(event.fault, duration=round(2 * duration, 3)))
+
+
+def _sooner(event: Event) -> Event:
+    if not isinstance(event.trigger, AtPoint):
+        return event
+    occurrence = max(1, event.trigger.occurrence - 1)
+    return msgspec.structs.replace(event, trigger=msgspec.structs.replace(event.trigger, occurrence=occurrence))
 
 
 def _occurrences(found: Trial) -> Pass:
-    """Faults that come at a point at the first occurrence that will do."""
-    for plan in _sooner(found.variant.plan)[1:]:
-        trial = yield dataclasses.replace(found.variant, plan=plan)
-        if trial is not None:
-            return trial
-    return found
+    """Faults that come at a point one occurrence sooner."""
+    plan = _each(found.variant.plan, _sooner)
+    if plan == found.variant.plan:
+        return found
+    return (yield dataclasses.replace(found.variant, plan=plan)) or found
 
 
 def _workers(found: Trial) -> Pass:

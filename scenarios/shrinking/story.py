@@ -24,7 +24,7 @@ _OF_WORKERS: Final = frozenset({observer.TOOK_OVER, observer.WORKER_LOST})
 _FAULTS: Final = frozenset({history.FAULT_EFFECT, history.FAULT_HEALED})
 _SILENT: Final = frozenset({observer.CHECKPOINTING, observer.FINISHING, observer.UNWOUND, observer.STARTING})
 _LEASES: Final = frozenset({observer.WORKER_JOINED, observer.WORKER_RENEWED})
-_STEP: Final = re.compile(r"\bstep (\S+) \(")
+_STEP: Final = re.compile(r"\bstep (\S+) (?:\(|of )", re.IGNORECASE)
 # What an entry of a step is called where several of one are told in one line.
 _DEEDS: Final = {
     observer.STARTED: "starts",
