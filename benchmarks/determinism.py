@@ -14,8 +14,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -119,16 +120,14 @@ def same(what: str, first: Mapping[int, str | None], second: Mapping[int, str | 
     return Row(what, len(first) + len(second), len(first), len(different), shown)
 
 
-def compared(bench: Bench, seeds: range) -> list[Row]:
-    """All comparisons on the PostgreSQL that is chosen."""
+def compared(bench: Bench, seeds: range) -> Iterator[Row]:
+    """All comparisons on the PostgreSQL that is chosen, the short ones first."""
     sample, cores = seeds[:SAMPLE], len(os.sched_getaffinity(0))
     plain = bench.hashes(sample, Simulating(twice_every=0))
-    return [
-        bench.twice(seeds, cores),
-        bench.logs(sample),
-        same("hashes, --jobs 1 and 2", plain, bench.hashes(sample, Simulating(twice_every=0), jobs=2)),
-        same("hashes, reset and fresh database", plain, bench.hashes(sample, Simulating(twice_every=0, fresh=True))),
-    ]
+    yield same("hashes, --jobs 1 and 2", plain, bench.hashes(sample, Simulating(twice_every=0), jobs=2))
+    yield same("hashes, reset and fresh database", plain, bench.hashes(sample, Simulating(twice_every=0, fresh=True)))
+    yield bench.logs(sample)
+    yield bench.twice(seeds, cores)
 
 
 def elsewhere(bench: Bench, seeds: range, environment: str) -> Row:
@@ -145,11 +144,12 @@ def elsewhere(bench: Bench, seeds: range, environment: str) -> Row:
     return same(f"verdicts, Python {told['python']}", {int(seed): verdict for seed, verdict in here.items()}, there)
 
 
-def table(title: str, rows: Sequence[Row]) -> str:
-    """Aligned, a row each."""
-    lines = [f"{title:<56}{'runs':>7}{'compared':>10}{'different':>11}"]
-    lines += [f"{row.what:<56}{row.runs:>7,}{row.compared:>10,}{row.different:>11,}" for row in rows]
-    return "\n".join(lines)
+def heading(title: str) -> str:
+    return f"{title:<56}{'runs':>7}{'compared':>10}{'different':>11}"
+
+
+def line(row: Row) -> str:
+    return f"{row.what:<56}{row.runs:>7,}{row.compared:>10,}{row.different:>11,}"
 
 
 @click.command()
@@ -180,12 +180,12 @@ def main(
                 return
             for choice in postgres.split(","):
                 os.environ["DURESS_POSTGRES"] = CHOICES.get(choice, choice)
-                rows = compared(bench, chosen)
-                rows += [elsewhere(bench, chosen, environment) for environment in pythons]
-                for row in rows:
+                print(heading(f"{scenario}, PostgreSQL {find_binaries().version}"), flush=True)
+                others = (elsewhere(bench, chosen, environment) for environment in pythons)
+                for row in chain(others, compared(bench, chosen)):
                     print("\n".join(row.shown), end="\n" if row.shown else "", file=sys.stderr)
-                different += sum(row.different for row in rows)
-                print(table(f"{scenario}, PostgreSQL {find_binaries().version}", rows), flush=True)
+                    different += row.different
+                    print(line(row), flush=True)
         except (Harness, ServerError) as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(3)

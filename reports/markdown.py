@@ -11,7 +11,7 @@ from duress.reports.gate.terminal import headline as gate_headline
 from duress.reports.gate.terminal import seen, worst_first
 from duress.reports.page import MARKS, cell, headline, rate, tail
 from duress.reports.shrunk import sizes, told
-from duress.reports.summary import Summary, determinism, gaps
+from duress.reports.summary import Summary, determinism, gaps, whose_clock
 from duress.reports.wording import count, duration, plain
 
 SUMMARY_LIMIT: Final = 1024 * 1024  # bytes, of one step's summary; GitHub drops all of it when it is longer
@@ -96,6 +96,8 @@ def _recovery(summary: Summary) -> Iterator[str]:
         p95, p99 = tail(kind.first, 0.95), tail(kind.first, 0.99)
         p50 = f"{shown.figure} ({shown.basis})"
         yield f"| {_text(kind.kind)} | {kind.fired} of {kind.planned} | {_text(p50)} | {_text(p95)} | {_text(p99)} |"
+    if (clock := whose_clock(summary.campaign)) is not None:
+        yield from ("", f"{_text(clock)}.")
 
 
 def _gaps(summary: Summary) -> Iterator[str]:

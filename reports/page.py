@@ -18,7 +18,7 @@ from duress.reports.gate.terminal import headline as gate_headline
 from duress.reports.gate.terminal import seen as gate_seen
 from duress.reports.gate.terminal import worst_first
 from duress.reports.plot_run import fired
-from duress.reports.summary import PHASES, Sample, Summary, determinism, gaps, visible_phases
+from duress.reports.summary import PHASES, Sample, Summary, determinism, gaps, visible_phases, whose_clock
 from duress.scenarios.result import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -81,6 +81,7 @@ def page(
         slowest=slowest(summary),
         rate=rate(summary),
         repeated=determinism(summary.campaign),
+        clock=whose_clock(summary.campaign),
         gaps=gaps(summary.campaign, summary),
         phases=visible_phases(summary.kinds),
         never_seen=[phase for phase in PHASES if phase not in visible_phases(summary.kinds)],

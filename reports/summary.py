@@ -168,6 +168,16 @@ def determinism(campaign: Campaign) -> str | None:
     return f"{campaign.run_twice} of {len(campaign.runs) + diverged} runs were made twice: {verdict}"
 
 
+def whose_clock(campaign: Campaign) -> str | None:
+    """What durations mean where no real time passed; None where it did."""
+    if campaign.world != "sim":
+        return None
+    return (
+        "Times are virtual: the engine's waits and the latencies that were drawn, with no time for computing, the same on "
+        "every machine. They compare builds and faults; how long yours takes is measured with --world procs"
+    )
+
+
 def gaps(campaign: Campaign, summary: Summary) -> tuple[str, ...]:
     """What was not covered: as the campaign says, and what its numbers show."""
     found = list(campaign.not_covered)

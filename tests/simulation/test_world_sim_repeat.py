@@ -14,7 +14,7 @@ from duress.reports.trace import Names, Trace, session
 from duress.scenarios import registry
 from duress.scenarios.observed import Simulated
 from duress.scenarios.settings import USUAL, Simulating
-from duress.scenarios.sim.ground import open_sim_ground
+from duress.scenarios.sim.ground import SimGround, open_sim_ground
 from duress.scenarios.work import Work
 
 PAYMENTS = registry.find("payments")
@@ -111,3 +111,19 @@ def test_recorded_choices_are_the_run_whichever_scheduler_made_them(tmp_path: Pa
     shorter = {stream: values[: len(values) // 2] for stream, values in made.choices.items()}
     [other] = simulated(tmp_path / "other", Simulating(twice_every=1, choices=shorter), SEEDS[:1])
     assert other.hash != made.hash
+
+
+def test_a_new_process_goes_on_where_the_old_one_has_grown_too_large(
+    plain: list[Simulated], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, opening = [], SimGround.open
+
+    async def opened(ground: SimGround) -> None:
+        await opening(ground)
+        started.append(ground.postgres)
+
+    monkeypatch.setattr(SimGround, "open", opened)
+    monkeypatch.setattr("duress.scenarios.sim.ground.RUNS", 2)
+    again = simulated(tmp_path, Simulating(twice_every=0))
+    assert len(started) == 2 and len(set(started)) == 1
+    assert [one.hash for one in again] == [one.hash for one in plain]

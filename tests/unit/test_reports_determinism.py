@@ -10,6 +10,7 @@ from synthetic_campaign import campaign
 
 from duress.cli import terminal
 from duress.reports.junit import junit
+from duress.reports.markdown import markdown
 from duress.reports.page import page
 from duress.reports.summary import determinism, summarise
 from duress.reports.terminal import show
@@ -73,3 +74,10 @@ def test_a_divergence_is_shown_with_both_sides_and_its_line() -> None:
     assert LINE in (cases["deterministic"][0].text or "")
     green = {case.name: case.result for suite in JUnitXml.fromstring(junit(summarise(simulated()))) for case in suite}
     assert green["deterministic"] == []
+
+
+def test_virtual_times_are_called_so_wherever_recovery_is_shown() -> None:
+    said = "Times are virtual"
+    for of, times in ((simulated(), 1), (campaign(runs=3), 0)):
+        assert page(summarise(of), [], []).count(said) == times
+        assert markdown(summarise(of)).count(said) == times
