@@ -29,7 +29,6 @@ CANARIES = {
     "checkpoint-apart": "S3",
     "lost-connection-is-failure": "S7",
     "finish-without-epoch": "W2",
-    "two-commits": "D1",
 }
 
 
