@@ -13,6 +13,7 @@ from duress.faults.needs import lacking, no_dropping
 from duress.faults.plan import (
     KINDS,
     OUTAGES,
+    AnyFault,
     AtStatement,
     ClockJump,
     DropConnection,
@@ -119,17 +120,20 @@ def refuse(plan: Plan, world: World, network: NetworkName = "proxy", *, own_serv
         raise PlanError(*objections)
 
 
-def as_possible(plan: Plan, network: NetworkName) -> Plan:
-    """The plan as it can be had on that network, where a detail cannot."""
-    if network != "toxiproxy":
+def as_possible(plan: Plan, world: World, network: NetworkName) -> Plan:
+    """The plan as it can be had there, where a detail cannot."""
+    if world == "sim" or (world == "procs" and network != "toxiproxy"):
         return plan
-    events = (
-        msgspec.structs.replace(event, fault=DropConnection(how="fin"))
-        if isinstance(event.fault, DropConnection)
-        else event
-        for event in plan.events
-    )
+    events = (msgspec.structs.replace(event, fault=_detailed(event.fault, world)) for event in plan.events)
     return msgspec.structs.replace(plan, events=tuple(events))
+
+
+def _detailed(fault: AnyFault, world: World) -> AnyFault:
+    if isinstance(fault, DropConnection) and world == "procs":
+        return DropConnection(how="fin")
+    if isinstance(fault, Partition) and world == "docker":
+        return msgspec.structs.replace(fault, direction="both")
+    return fault
 
 
 def drawable(
@@ -155,6 +159,11 @@ def _objections(plan: Plan, world: World, network: NetworkName, own_server: bool
             world != "sim" and isinstance(event.fault, Partition) and event.fault.packets == "dropped" and no_dropping()
         ):
             yield f"events[{index}].fault.packets is 'dropped': {no_dropping()}"
+        elif isinstance(event.fault, Partition) and event.fault.direction != "both" and world == "docker":
+            yield (
+                f"events[{index}].fault.direction is {event.fault.direction!r}: a container is taken off its network in both"
+                " directions; use both, or --world procs"
+            )
         elif isinstance(event.fault, DropConnection) and event.fault.how == "rst" and network == "toxiproxy":
             yield (
                 f"events[{index}].fault.how is 'rst': Toxiproxy cannot reset the connections that there are; use fin, or"

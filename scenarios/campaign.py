@@ -197,6 +197,7 @@ async def one_run(order: Order, ground: Ground, seed: int, *, with_spans: bool) 
     history_file = order.out / f"seed-{seed}.history.jsonl"
     if decided != "pass":
         evidencefile.save(evidence, history_file)
+        await ground.save_messages(order.work.logs / f"seed-{seed}")
     else:
         shutil.rmtree(order.work.logs / f"seed-{seed}", ignore_errors=True)  # they are about what went wrong
     ambiguous = measure.ambiguous_commits(evidence)
@@ -238,7 +239,7 @@ def draw(order: Order, seed: int) -> Plan:
         return Plan()
     bounds = bounds_of(order.work.settings, order.kinds, order.places)
     plan = generate(random.Random(f"plan {seed}"), bounds)
-    return as_possible(plan, order.work.network) if order.work.world == "procs" else plan
+    return as_possible(plan, order.work.world, order.work.network)
 
 
 def token_of(order: Order, seed: int, ground: Ground, simulated: Simulated | None = None) -> str | None:

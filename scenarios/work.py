@@ -52,6 +52,10 @@ class Ground(Protocol):
         """Seed → sessions of workers that PostgreSQL's log shows as lost within an open transaction; empty if unknown."""
         ...
 
+    async def save_messages(self, folder: Path) -> None:
+        """Write down which messages passed between workers and server in the latest run, where something reads them."""
+        ...
+
 
 @contextlib.asynccontextmanager
 async def open_ground(work: Work, lane: int) -> AsyncIterator[Ground]:

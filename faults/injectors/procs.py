@@ -4,9 +4,14 @@ Each injection is confirmed by `duress.faults.observe`, which shares no code wit
 happens: when its time is over, when it is healed, when the injector is left, and by the journal if we are killed.
 """
 
+import contextlib
+import os
+import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
+from duress.faults.injectors.backends import BackendFaults
 from duress.faults.injectors.clocks import ClockFaults
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.network import NetworkFaults
@@ -71,7 +76,15 @@ class ProcsInjector(RealInjector):
         )
         self._target = target
         self._on_workers = WorkerFaults(target, observer, journal, patience)
-        self._on_server = ServerFaults(target, observer, self._sessions, patience)
+        self._on_server = ServerFaults(target, observer, patience)
+        backends = BackendFaults(
+            observer,
+            self._sessions,
+            patience,
+            incarnation=self._incarnation,
+            kill=self._kill_backend,
+            outage=self._on_server.outage,
+        )
         self._on_network = NetworkFaults(target, observer, journal, patience)
         self._outages = Outages(target, observer, self._on_server, self._sessions, journal, patience)
         clocks = ClockFaults(target, observer, patience)
@@ -89,7 +102,7 @@ class ProcsInjector(RealInjector):
             SlowLink: self._on_network.slow,
             CutCommit: self._on_network.cut_commit,
             LoseNotify: self._on_network.lose_notify,
-            TerminateBackend: self._on_server.terminate,
+            TerminateBackend: backends.terminate,
             CancelStatement: self._on_statements.cancel,
             StatementTimeout: self._on_statements.statement_timeout,
             LockTimeout: self._on_statements.lock_timeout,
@@ -97,7 +110,7 @@ class ProcsInjector(RealInjector):
             SerializationFailure: self._on_statements.serialization_failure,
             IdleInTransactionTimeout: self._on_statements.idle_in_transaction,
             ReadOnly: self._on_statements.read_only,
-            CrashBackend: self._on_server.crash,
+            CrashBackend: backends.crash,
             RestartPostgres: self._on_server.restart,
             PausePostgres: self._outages.pause,
             KillPostmaster: self._outages.kill_postmaster,
@@ -127,3 +140,20 @@ class ProcsInjector(RealInjector):
     def _life(self, injection: Injection) -> Coroutine[None, None, None]:
         fault = injection.event.fault
         return self._lives[type(fault)](injection, fault)
+
+    def _incarnation(self, worker: int) -> int | None:
+        process = self._target.process(worker)
+        return None if process is None else process.incarnation
+
+    async def _kill_backend(self, pid: int) -> bool:
+        assert self._target.server is not None, "refused before"
+        return _kill_child(self._target.server.postmaster_pid, pid)
+
+
+def _kill_child(parent: int, pid: int) -> bool:
+    """SIGKILL to a child of our postmaster. Numbers come from a database: never on its word alone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if f"\nPPid:\t{parent}\n" in Path(f"/proc/{pid}/status").read_text(errors="replace"):
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False

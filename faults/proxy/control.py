@@ -112,10 +112,10 @@ class Proxy:
         """End all connections of the worker, or one; returns how many there were."""
         return await self._order(orders.DropConnections(number=0, worker=worker, ending=ending, connection=connection))
 
-    async def save_log(self, path: Path, worker: int | None = None) -> int:
-        """Write the messages that have passed as JSON lines; returns how many."""
+    async def save_log(self, path: Path, worker: int | None = None, since: float = 0.0) -> int:
+        """Write the messages that have passed `since` then as JSON lines; returns how many."""
         whose = -1 if worker is None else worker
-        return await self._order(orders.SaveLog(number=0, worker=whose, path=str(self._folder / path)))
+        return await self._order(orders.SaveLog(number=0, worker=whose, path=str(self._folder / path), since=since))
 
     async def _order(self, order: AnyOrder) -> int:
         if self._gone:

@@ -38,12 +38,12 @@ class MessageLog:
             note = next((field[1:].decode() for field in body.split(b"\0") if field[:1] == b"C"), "")
         self._entries.append((at, worker, connection, "to-worker", piece.kind, piece.size, piece.messages, note))
 
-    def save(self, path: Path, worker: int | None = None) -> int:
-        """Write the entries (of one worker, or all) as JSON lines; returns how many."""
+    def save(self, path: Path, worker: int | None = None, since: float = 0.0) -> int:
+        """Write the entries (of one worker, or all) from `since` on as JSON lines, times from then; returns how many."""
         lines = [
             json.dumps(
                 {
-                    "at": round(at, 6),
+                    "at": round(at - since, 6),
                     "worker": whose,
                     "connection": connection,
                     "direction": direction,
@@ -54,7 +54,7 @@ class MessageLog:
                 }
             )
             for at, whose, connection, direction, kind, size, count, note in self._entries
-            if worker in (None, whose)
+            if worker in (None, whose) and at >= since
         ]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return len(lines)

@@ -191,9 +191,13 @@ class DropConnections(Order, frozen=True, kw_only=True, tag="drop"):
 
 
 class SaveLog(Order, frozen=True, kw_only=True, tag="log"):
-    """Write the messages that have passed on the worker's port (-1: on all) to a file; reply with how many."""
+    """Write the messages that have passed on the worker's port (-1: on all) to a file; reply with how many.
+
+    Those from `since` on (CLOCK_MONOTONIC, seconds), with times from then.
+    """
 
     path: str
+    since: float = 0.0
 
 
 AnyOrder = Listen | Close | Repoint | Arm | Withdraw | Withhold | Release | Slow | Refuse | DropConnections | SaveLog

@@ -49,7 +49,7 @@ class Service:
 
     def _do(self, order: AnyOrder) -> int:
         if isinstance(order, orders.SaveLog):
-            return self._log.save(Path(order.path), None if order.worker < 0 else order.worker)
+            return self._log.save(Path(order.path), None if order.worker < 0 else order.worker, order.since)
         if isinstance(order, orders.Listen):
             if order.worker not in self._ports:
                 self._ports[order.worker] = Port(order.worker, self._log, self._fired)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from docker.errors import APIError, NotFound
 
+from duress.faults.injectors.backends import BackendFaults
 from duress.faults.injectors.injection import Injection
 from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.real import RealInjector
@@ -63,6 +64,14 @@ class DockerInjector(RealInjector):
         self._patience = Patience()
         self._observer = Observer(clock=time.monotonic, dsn=dsn, log=lambda: server.log_path)
         self._outage = asyncio.Lock()
+        self._backends = BackendFaults(
+            self._observer,
+            self._sessions,
+            self._patience,
+            incarnation=self._incarnation,
+            kill=self._kill_backend,
+            outage=self._outage,
+        )
         self._respawning: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def inject(self, event: Event, worker: int) -> Injection:
@@ -80,10 +89,10 @@ class DockerInjector(RealInjector):
                 return self._pause_worker(injection, fault)
             case Partition() as fault:
                 return self._partition(injection, fault)
-            case TerminateBackend():
-                return self._terminate(injection)
-            case CrashBackend():
-                return self._crash(injection)
+            case TerminateBackend() as fault:
+                return self._backends.terminate(injection, fault)
+            case CrashBackend() as fault:
+                return self._backends.crash(injection, fault)
             case PausePostgres() as fault:
                 return self._pause_server(injection, fault)
             case RestartPostgres() as fault:
@@ -151,9 +160,6 @@ class DockerInjector(RealInjector):
         victim = await self._victim(injection)
         if victim is None:
             return
-        if fault.direction != "both":
-            injection.missed(f"a container is cut off in both directions, not {fault.direction} only")
-            return
         container = victim.container
         before = (await self._daemon.inspect(container.id))["NetworkSettings"]["Networks"][self._network]
         network = await self._daemon.ask(self._daemon.client.networks.get, self._network)
@@ -193,53 +199,18 @@ class DockerInjector(RealInjector):
 
     # The server
 
-    async def _terminate(self, injection: Injection) -> None:
-        told = await self._session(injection)
-        if told is None:
-            return
-        pid, log = told
-        sighting = await self._observer.see(lambda: log.terminated(pid) or log.crashed(), self._patience.effect)
-        if sighting is None:
-            injection.missed(f"session {pid} was still there {self._patience.effect:g} s after it was terminated")
-            return
-        injection.took_effect(sighting)
-        injection.healed = sighting.at
+    def _incarnation(self, worker: int) -> int | None:
+        found = self._workers.contained(worker)
+        return None if found is None else found[1]
 
-    async def _session(self, injection: Injection) -> tuple[int, LogWatch] | None:
-        """The worker's session that was told to end, in a transaction if one comes soon; None (missed) if it has none."""
-        begun = self._observer.clock()
-        while True:
-            log = LogWatch(self._server.log_path)
-            found = self._workers.contained(injection.worker)
-            asked = self._observer.clock()
-            if found is not None and found[1] is not None:
-                soon = asked < begun + self._patience.transaction and not isinstance(injection.event.trigger, AtPoint)
-                session = await self._sessions.terminate(found[1], in_transaction_only=soon)
-                if session is not None:
-                    injection.asked = asked
-                    return session.pid, log
-            if asked > begun + self._patience.victim or injection.healing.is_set():
-                injection.missed(f"worker {injection.worker} has no session that could be terminated")
-                return None
-            await asyncio.sleep(POLL)
-
-    async def _crash(self, injection: Injection) -> None:
-        """SIGKILL to one backend, within the server's container; the numbers are those of its own processes."""
-        async with self._outage:
-            log = LogWatch(self._server.log_path)
-            pid = await self._sessions.find(None)
-            if pid is None:
-                injection.missed("no worker has a session")
-                return
-            command = ["sh", "-c", f"kill -9 {pid}"]
-            if not await self._do(injection, None, partial(self._server.container.exec_run, command, user="root")):
-                return
-            sighting = await self._observer.see(partial(log.killed, pid), self._patience.effect)
-            if sighting is None:
-                injection.missed(f"the server did not notice the end of backend {pid}")
-                return
-            injection.took_effect(sighting)
-            injection.was_healed(await back(self._observer, self._patience, log))
+    async def _kill_backend(self, pid: int) -> bool:
+        """SIGKILL within the server's container; the numbers are those of its own processes."""
+        command = ["sh", "-c", f"kill -9 {pid}"]
+        try:
+            done = await self._daemon.ask(partial(self._server.container.exec_run, command, user="root"))
+        except (APIError, NotFound):  # the container has just ended
+            return False
+        return bool(done.exit_code == 0)
 
     async def _pause_server(self, injection: Injection, fault: PausePostgres) -> None:
         async with self._outage:

@@ -128,6 +128,9 @@ class DockerGround:
         """One run."""
         return await observe(self._shared, seed, plan)
 
+    async def save_messages(self, folder: Path) -> None:
+        """Nothing stands in between."""
+
     async def lost_in_transaction(self) -> Mapping[int, int]:
         """Seed → sessions of workers that PostgreSQL's log shows as lost within an open transaction."""
         return await asyncio.to_thread(lost_by_seed, self._shared.server.log_path, self._shared.databases.prefix)

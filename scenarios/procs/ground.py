@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from duress.scenarios.procs.database import Databases
 from duress.scenarios.procs.servers import Servers, needs_own, open_servers
 from duress.scenarios.work import Work, furnish
 
+MESSAGES = "messages.jsonl"
 # How PostgreSQL says that a session ended otherwise than by its client's goodbye; see duress.faults.postgres.log.
 ENDS = (
     "unexpected EOF on client connection with an open transaction",
@@ -47,6 +49,7 @@ class ProcsGround:
         self._work = work
         self._servers = servers
         self._databases = databases
+        self._began = 0.0  # the latest run, by CLOCK_MONOTONIC
         self._lost: Counter[int] = Counter()  # in runs that had servers of their own
         self._shared = world.Shared(
             scenario=work.scenario,
@@ -62,6 +65,7 @@ class ProcsGround:
 
     async def observe(self, seed: int, plan: Plan) -> Observed:
         """One run."""
+        self._began = time.monotonic()
         async with self._clocks(plan) as shared:
             return await self._observe(shared, seed, plan)
 
@@ -90,6 +94,13 @@ class ProcsGround:
             logs = [servers.first.log_path] if servers.pair is None else list(servers.pair.log_paths)
             self._lost[seed] = sum([len(await asyncio.to_thread(lost_sessions, log)) for log in logs])
             return observed
+
+    async def save_messages(self, folder: Path) -> None:
+        """As the proxy has read them; Toxiproxy reads none."""
+        from duress.faults.proxy.control import Proxy
+
+        if isinstance(self._shared.network, Proxy):
+            await self._shared.network.save_log(folder / MESSAGES, since=self._began)
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
         """Seed → sessions of workers that PostgreSQL's log shows as lost within an open transaction.

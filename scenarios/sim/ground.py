@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from duress.faults.plan import Plan
 from duress.faults.postgres import ServerError
@@ -13,7 +14,7 @@ from duress.scenarios.registry import search_path
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, Variation, exchange
 from duress.scenarios.work import Work
 
-RUNS = 400  # of one process: what killed simulated processes leave in it stays there, about 1 MB a run
+RUNS = 250  # of one process: what killed simulated processes leave in it stays there, about 1 MB a run
 
 
 class SimGround:
@@ -89,6 +90,9 @@ class SimGround:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+    async def save_messages(self, folder: Path) -> None:
+        """A simulated run is its own record."""
 
     async def lost_in_transaction(self) -> Mapping[int, int]:
         """Not counted here."""

@@ -111,8 +111,13 @@ def test_a_canary_is_caught_by_the_invariant_that_it_breaks(tmp_path: Path) -> N
     assert broken.code == 1, broken.err + broken.out
     assert {violation["invariant"] for violation in broken.document["violations"]} == {"S4"}
     assert "--canary key-of-the-epoch" in broken.document["violations"][0]["reproduce"]
+    [messages] = tmp_path.rglob("seed-1/messages.jsonl")  # what passed the proxy is kept beside the workers' own words
+    passed = [json.loads(line) for line in messages.read_text().splitlines()]
+    assert {line["worker"] for line in passed} == {0, 1} and all(line["at"] >= 0 for line in passed)
+    assert {"Query", "CommandComplete"} <= {line["message"] for line in passed}
     sound = duress(tmp_path, *command, "--plan", plan)
     assert sound.code == 0, sound.err + sound.out
+    assert list(tmp_path.rglob("messages.jsonl")) == [messages]
     unprovoked = duress(tmp_path, *command, "--faults", "none", "--canary", "key-of-the-epoch")
     assert unprovoked.code == 0, unprovoked.err + unprovoked.out
 

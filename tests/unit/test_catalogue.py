@@ -18,6 +18,10 @@ from duress.scenarios.library.payments import payments
 SOON = AtTime(seconds=0.4)
 
 
+def at_once(fault: plan.AnyFault) -> Plan:
+    return Plan(events=(Event(trigger=SOON, fault=fault),))
+
+
 def test_every_kind_is_in_every_table_and_no_table_has_others() -> None:
     assert set(details.DRAWN) == set(worlds.ABLE) == set(payments.faults) == set(plan.KINDS)
     assert len(plan.KINDS) == 29
@@ -182,3 +186,17 @@ def test_what_needs_another_network_is_refused_with_the_remedy(monkeypatch: pyte
 def test_a_world_draws_from_what_it_can_do() -> None:
     assert worlds.drawable(["restart-postgres", "kill-worker"], "procs") == ["kill-worker", "restart-postgres"]
     assert worlds.drawable(["restart-postgres", "kill-worker"], "procs", own_server=False) == ["kill-worker"]
+
+
+def test_one_way_partitions_are_cut_both_ways_in_containers_where_drawn_and_refused_where_asked_for() -> None:
+    one_way = at_once(plan.Partition(duration=1.0, direction="to-worker"))
+    with pytest.raises(PlanError, match=r"direction is 'to-worker'.*both directions; use both, or --world procs"):
+        worlds.refuse(one_way, "docker")
+    worlds.refuse(one_way, "procs")
+    possible = worlds.as_possible(one_way, "docker", "proxy")
+    worlds.refuse(possible, "docker")
+    assert possible == at_once(plan.Partition(duration=1.0, direction="both"))
+    assert worlds.as_possible(one_way, "procs", "toxiproxy") == one_way
+    reset = at_once(plan.DropConnection(how="rst"))
+    assert worlds.as_possible(reset, "procs", "proxy") == worlds.as_possible(reset, "sim", "toxiproxy") == reset
+    assert worlds.as_possible(reset, "procs", "toxiproxy") == at_once(plan.DropConnection(how="fin"))
