@@ -112,6 +112,8 @@ def _matters(entry: Entry, workflow: str | None) -> bool:
         return True
     if entry.name == history.EXITED:
         return not entry.facts.get("planned")
+    if entry.name == history.ALWAYS:
+        return not entry.facts.get("holds")
     about = entry.facts.get("workflow")
     return about is not None and entry.name not in _SILENT and workflow in (None, about)
 
@@ -124,6 +126,8 @@ def _event(entry: Entry, leases: "_Leases", step: str | None) -> _Event:
         seen = f": {facts['confirmed_by']}" if took and facts.get("confirmed_by") else ""
         what = f"{facts['kind']}{struck} {'takes effect' if took else 'is healed'}{seen}"
         return _Event(entry.at, "fault", what, weight=9 if took else 2)
+    if entry.name == history.ALWAYS:
+        return _Event(entry.at, entry.source, f"finds that this does not hold: {facts.get('what')}", weight=10)
     if entry.name == observer.TOOK_OVER:
         what = f"takes over incarnation {facts.get('victim')}, by its {facts.get('reason')}"
         return _Event(entry.at, entry.source, what, belief=leases.of(entry), weight=6)
