@@ -8,6 +8,7 @@ import io
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from duress.reports import shrunk
 from duress.reports.gate.outcome import Finding, Gate
 from duress.reports.gate.terminal import seen
 from duress.reports.summary import Broken, Summary, determinism
@@ -91,6 +92,10 @@ def _failure(broken: Broken) -> Failure:
     message = plain(f"{count(len(broken.violations), 'violation')} in {count(broken.seeds, 'run')}; {first.message}")
     failure = Failure(message=message, type_=plain(broken.invariant))
     lines = [f"reproduce with:\n{first.reproduce}\n"]
+    if first.shrunk is not None:
+        lines += ["made smaller:", *shrunk.lines(first.shrunk), ""]
+    elif first.story:
+        lines += ["what happened to it:", *first.story, ""]
     lines += [f"seed {found.seed}: {found.message}\n    {found.reproduce}" for found in broken.violations[:_LISTED]]
     if len(broken.violations) > _LISTED:
         lines.append(f"… and {len(broken.violations) - _LISTED} more in result.json")

@@ -10,6 +10,7 @@ from duress.reports.gate.terminal import MARKS as GATE_MARKS
 from duress.reports.gate.terminal import headline as gate_headline
 from duress.reports.gate.terminal import seen, worst_first
 from duress.reports.page import MARKS, cell, headline, rate, tail
+from duress.reports.shrunk import sizes, told
 from duress.reports.summary import Summary, determinism, gaps, whose_clock
 from duress.reports.wording import count, duration, plain
 
@@ -65,7 +66,13 @@ def _broken(summary: Summary) -> Iterator[str]:
         yield from ("", f"### {broken.invariant} {_text(broken.title)}: {count(broken.seeds, 'run')}", "")
         yield from (_text(first.message), "", f"Paste to see it again (seed {first.seed}):")
         yield from _code(first.reproduce)
-        if first.story:
+        if first.shrunk is not None:
+            yield from ("", _text(f"Made smaller: {sizes(first.shrunk)}. It is run again by:"))
+            yield from _code(first.shrunk.reproduce)
+            yield from ("", "<details><summary>What happens in the small run</summary>")
+            yield from _code("\n".join(told(first.shrunk)))
+            yield from ("", "</details>")
+        elif first.story:
             yield from ("", "<details><summary>What happened to it</summary>")
             yield from _code("\n".join(first.story))
             yield from ("", "</details>")

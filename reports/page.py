@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from duress.reports import outcomes, plotting, statistics, wording
+from duress.reports import outcomes, plotting, shrunk, statistics, wording
 from duress.reports.gate.outcome import Gate
 from duress.reports.gate.terminal import MARKS as GATE_MARKS
 from duress.reports.gate.terminal import headline as gate_headline
@@ -68,6 +68,8 @@ def page(
         "count": wording.count,
         "percent": wording.percent,
         "moment": wording.moment,
+        "sizes": shrunk.sizes,
+        "told": lambda small: "\n".join(shrunk.told(small)),
     }
     return environment.get_template("report.html").render(
         summary=summary,

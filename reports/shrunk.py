@@ -39,5 +39,7 @@ def sizes(shrunk: Shrunk) -> str:
             ("choices", "decisions off asyncio's order and least latency"),
         )
     ]
-    ended = "nothing more can be left out" if shrunk.complete else "the budget was used up: it may get smaller"
+    ended = (
+        "no fault and no workflow can be left out" if shrunk.complete else "the budget was used up: it may get smaller"
+    )
     return f"{', '.join(parts)}; {shrunk.runs} runs in {shrunk.seconds:.1f} s; {ended}"

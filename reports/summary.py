@@ -129,6 +129,8 @@ class Summary:
             return broken.violations[0].reproduce
         for divergence in self.campaign.divergences:
             return divergence.reproduce
+        if again := [one for one in self.campaign.corpus if one.state == "fails"]:
+            return again[0].reproduce
         return next((run.reproduce for run in self.campaign.runs if run.verdict != "pass" and run.reproduce), None)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from duress.reports.page import MARKS, cell, headline
+from duress.reports.shrunk import sizes, told
 from duress.reports.summary import Broken, Summary, determinism, gaps, summarise
 from duress.reports.wording import count, duration, plain
 from duress.scenarios.result import Campaign
@@ -98,6 +99,11 @@ def _show_broken(broken: Broken, console: Console) -> None:
     console.print()
     console.print(title.append(plain(f"  in {count(broken.seeds, 'run')}, first with seed {first.seed}")))
     console.print(Padding(Text(plain(first.message)), (0, 0, 0, 2)))
+    if first.shrunk is not None:
+        console.print(Text(plain(f"  made smaller: {sizes(first.shrunk)}"), style="dim"), soft_wrap=True)
+        for line in (*(f"fault: {fault}" for fault in first.shrunk.faults), *told(first.shrunk)):
+            console.print(Text(plain(f"  {line}")), soft_wrap=True)
+        console.print(Text(plain(f"  the small run again: {first.shrunk.reproduce}")), soft_wrap=True)
 
 
 def _list(title: str, lines: tuple[str, ...], console: Console) -> None:

@@ -59,6 +59,8 @@ class Order:
     asked: Sequence[str] | None = None  # the kinds that were asked for by name; None: the usual ones
     traced: Callable[[int, Sequence[Happening]], None] | None = None  # gets seed and entries of runs that keep them
     repeat: Sequence[str] = ()  # further words of the command that repeats a run
+    shrink: float = 0.0  # seconds for making failing runs smaller, when all have ended; 0: they stay as they are
+    corpus: Path | None = None  # where failing runs are kept, and replayed from before the others; None: they are not
     shard: Shard | None = None  # the part of a whole that `seeds` are
     command: Sequence[str] = ()  # the words after `duress` that run all of it again
 

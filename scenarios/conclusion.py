@@ -19,6 +19,13 @@ def conclude(campaign: Campaign, runs: Sequence[Run]) -> Campaign:
             f"{len(campaign.divergences)} of {twice} runs were not the same the second time, the first: seed {seed}"
         )
     missing = _missing(campaign, runs)
+    again = [one for one in campaign.corpus if one.state == "fails"]
+    if again:
+        decided = "fail"
+        broken.append(
+            f"{len(again)} of {len(campaign.corpus)} runs of the corpus still fail, the first: {again[0].invariant}: "
+            f"{again[0].message}"
+        )
     return msgspec.structs.replace(
         campaign,
         verdict="inconclusive" if (broken or missing) and decided == "pass" else decided,

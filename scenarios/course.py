@@ -87,6 +87,8 @@ async def run(
             while recorder.now() < settings.max_time:
                 if (world.over.is_set() or work.done()) and strikes.used_up:
                     break
+                if work.done() and settings.only is not None and strikes.quiet:
+                    break  # a run that is made smaller is about its work; a fault that comes later is one too many
                 await asyncio.sleep(LOOK_AGAIN)
             world.over.set()
             await strikes.settle()

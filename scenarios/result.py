@@ -42,7 +42,7 @@ class Shrunk(Struct, frozen=True, kw_only=True):
     reproduce: str  # ONE line to paste
     runs: int  # that were tried
     seconds: float
-    complete: bool  # nothing more can be left out; False: the time was up before that was known
+    complete: bool  # no fault and no piece of the work can be left out; False: the time was up before that was known
 
 
 class Violation(Struct, frozen=True, kw_only=True):
@@ -153,6 +153,16 @@ class HarnessFailure(Struct, frozen=True, kw_only=True):
     message: str  # the last line of the traceback
 
 
+class Remembered(Struct, frozen=True, kw_only=True):
+    """A run of the corpus, replayed before the others."""
+
+    file: str
+    invariant: str
+    state: Literal["fails", "passes", "does not fit"]
+    message: str  # what is broken; or how it went, or why it does not fit the code any more
+    reproduce: str  # ONE line to paste
+
+
 class Rare(Struct, frozen=True, kw_only=True):
     """`what`, as code says it by `sometimes`. It is missed if so many `runs` in which one of `faults` struck, in one of
     `worlds` and with so many `workers`, did not come to it. Without `faults`, every run counts.
@@ -194,6 +204,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     ] = ()  # the words after `duress` that run it again, without --out and --shard; none: unknown
     shards: tuple[str, ...] = ()  # "2/3": every third seed from the second on; none: all seeds
     failures: tuple[HarnessFailure, ...] = ()
+    corpus: tuple[Remembered, ...] = ()  # runs that failed earlier, replayed; not in `runs`
     runs: tuple[Run, ...] = ()
     divergences: tuple[Divergence, ...] = ()  # simulated runs that were not the same the second time; not in `runs`
 

@@ -70,6 +70,7 @@ def merge(parts: Sequence[tuple[Path, Campaign]], into: Path) -> Campaign:
         not_covered=_standing(campaigns),
         wanted=None if None in wanted else sum(number or 0 for number in wanted),
         shards=tuple(sorted((shard for campaign in campaigns for shard in campaign.shards), key=_by_number)),
+        corpus=tuple(dict.fromkeys(one for campaign in campaigns for one in campaign.corpus)),
         failures=tuple(failure for campaign in campaigns for failure in campaign.failures),
         divergences=tuple(
             sorted((one for campaign in campaigns for one in campaign.divergences), key=lambda one: one.seed)

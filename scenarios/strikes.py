@@ -84,6 +84,11 @@ class Strikes:
         """Every planned fault has had its chance, and none is still in effect."""
         return self.injected and all(follow.done() for follow in self._follows)
 
+    @property
+    def quiet(self) -> bool:
+        """None is in effect now; others may still come."""
+        return not self._striking and all(follow.done() for follow in self._follows)
+
     def close(self) -> None:
         """No trigger is pulled any more."""
         self._closed = True

@@ -5,8 +5,17 @@ of it is 0. A search proposes records and is told what each run really decided, 
 run itself, and serves whoever can make one, in whatever way (delta debugging: Zeller, Hildebrandt, TSE 2002).
 """
 
+import time
+import traceback
 from collections.abc import Callable, Generator, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from . import tokens
+
+if TYPE_CHECKING:
+    from .run import Program
+    from .simulation import Attempt, Simulation
 
 Recorded = Mapping[str, tuple[int, ...]]
 Search = Generator[Recorded, Recorded | None, Recorded]
@@ -17,24 +26,24 @@ FEW: Final = 24  # decisions; so few are tried one by one, and then made as smal
 def weight(recorded: Recorded) -> tuple[int, int]:
     """What a search makes less: how many decisions are not the plain ones, then how large they are."""
     others = [value for values in recorded.values() for value in values if value]
-    return len(others), sum(value.bit_length() for value in others)
+    return len(others), sum(others)
 
 
-def simpler(recorded: Recorded) -> Search:
+def simpler(recorded: Recorded, finest: int = 1) -> Search:
     """The plainest record that the search can find; `recorded` itself if it finds none. Send what a run of the proposed
     record really decided, or None if it came to something else.
+
+    Decisions are tried in stretches, the shortest of `finest`.
     """
     best = yield from _better(recorded, {})
     for stream in sorted(best, key=lambda name: -len(best[name])):
         best = yield from _better(best, {**best, stream: ()})
     best = yield from _cut_short(best)
     chunk = max((len(values) for values in best.values()), default=0)
-    while chunk:
+    while chunk >= finest:
         best = yield from _plain_chunks(best, chunk)
-        if chunk == 1:
-            break
-        chunk = chunk // 4 if chunk > FEW else max(1, chunk // 2)
-    return (yield from _smaller(best)) if weight(best)[0] <= FEW else best
+        chunk //= 4 if chunk > FEW else 2
+    return (yield from _smaller(best)) if finest == 1 and weight(best)[0] <= FEW else best
 
 
 def _better(best: Recorded, proposal: Recorded) -> Search:
@@ -75,7 +84,7 @@ def _plain_chunks(best: Recorded, chunk: int) -> Search:
 
 
 def _smaller(best: Recorded) -> Search:
-    """Each decision that is left as small as it may be."""
+    """Each decision that is left smaller, by a few tries."""
     for stream in sorted(best):
         for place in range(len(best[stream])):
             for lower in (lambda value: 1, lambda value: value // 2, lambda value: value - 1):
@@ -94,3 +103,53 @@ def _end(recorded: Recorded, stream: str) -> int:
     """After the last decision that is not plain."""
     values = recorded.get(stream, ())
     return next((place + 1 for place in reversed(range(len(values))) if values[place]), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """A failing run of a program with fewer decisions off asyncio's order and the least latency."""
+
+    attempt: "Attempt"
+    before: int  # such decisions
+    after: int
+    runs: int
+    complete: bool  # none that is left can be made plain; False: the time was up before that was known
+    near: "Attempt | None"  # a run that does not fail, of which one decision less is so
+
+
+def shrink(
+    simulation: "Simulation", main: "Program", failed: "Attempt", *, seconds: float = 20.0, runs: int | None = None
+) -> Shrunk:
+    """Make a failing run of a program plainer, for as long as it fails alike: by the same error, raised in the same line."""
+    until, tried, complete = time.monotonic() + seconds, 0, False
+    best, near = failed, None
+    search = simpler(failed.choices.recorded)
+    try:
+        proposal = next(search)
+        while time.monotonic() < until and (runs is None or tried < runs):
+            tried += 1
+            attempt = simulation.attempt(main, token=tokens.encode(failed.choices.seed, proposal))
+            if _alike(attempt, failed):
+                best = attempt
+                proposal = search.send(attempt.choices.recorded)
+            else:
+                if attempt.error is None and weight(proposal)[0] + 1 == weight(best.choices.recorded)[0]:
+                    near = attempt
+                proposal = search.send(None)
+    except StopIteration:
+        complete = True
+    before, after = (weight(one.choices.recorded)[0] for one in (failed, best))
+    return Shrunk(best, before, after, tried, complete, near)
+
+
+def _alike(attempt: "Attempt", failed: "Attempt") -> bool:
+    return not attempt.broken and _failure(attempt) == _failure(failed)
+
+
+def _failure(attempt: "Attempt") -> tuple[str, str, int] | None:
+    """What failed, and where: messages hold numbers that differ."""
+    if attempt.error is None:
+        return None
+    last = traceback.extract_tb(attempt.error.__traceback__)[-1:]
+    file, line = (last[0].filename, last[0].lineno or 0) if last else ("", 0)
+    return type(attempt.error).__qualname__, file, line

@@ -273,7 +273,7 @@ class Simulation:
             self._collect()
         if error is not None:
             error.add_note(f"in the simulated run {choices.token()} at {end / SECOND:.6f} s, hash {digest}")
-            return Attempt(choices.token(), entries, digest, None, error)
+            return Attempt(choices.token(), entries, digest, None, error, choices)
         outcome = Outcome(
             result=run.result(MAIN),
             seed=choices.seed,
@@ -286,7 +286,7 @@ class Simulation:
             told=self.told,
             recorded=choices.recorded if trace else None,
         )
-        return Attempt(choices.token(), entries, digest, outcome, None)
+        return Attempt(choices.token(), entries, digest, outcome, None, choices)
 
     def _collect(self) -> None:
         gc.enable()
@@ -325,6 +325,7 @@ class Attempt:
     digest: str
     outcome: Outcome | None
     error: Exception | None
+    choices: Choices
 
     @property
     def signature(self) -> tuple[str, str]:

@@ -22,6 +22,8 @@ KEYS: Final = {
     "network": ("run",),
     "max-time": ("run",),
     "out": ("run",),
+    "shrink": ("run",),
+    "corpus": ("run",),
     "dsn": ("run", "engine"),
     "schema": ("engine",),
 }

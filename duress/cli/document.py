@@ -39,6 +39,7 @@ def _campaign(folder: Path, campaign: Campaign) -> dict[str, Any]:
         "runs": len(campaign.runs),
         "run_twice": campaign.run_twice,
         "divergences": campaign.divergences,
+        "corpus": campaign.corpus,
         "lost_in_transaction": sum(run.lost_in_transaction for run in campaign.runs),
         "acknowledged_lost": sum(run.acknowledged_lost for run in campaign.runs),
         "attempts_without_checkpoint": sum(run.attempts_without_checkpoint for run in campaign.runs),

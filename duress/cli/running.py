@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -26,9 +27,10 @@ from duress.cli.choices import (
     parse_shard,
 )
 from duress.cli.document import document
-from duress.cli.folders import as_name, new_folder
+from duress.cli.folders import OUT, as_name, new_folder
 from duress.cli.interruption import Interruption
 from duress.cli.live import Progress, writing
+from duress.cli.remembering import remembered, replayed
 from duress.faults.network import NetworkUnavailable
 from duress.faults.postgres import ServerError
 from duress.faults.worlds import NetworkName, World
@@ -42,7 +44,9 @@ from duress.scenarios.sim.cluster import ClusterUnusable, open_cluster
 from duress.scenarios.stream import STREAM_FILE
 from duress.scenarios.work import Work
 
-_SHOWN = 3  # divergences; the report has them all
+SHRINK_FOR: Final = 20.0  # seconds
+CORPUS: Final = OUT / "corpus"
+_SHOWN: Final = 3  # divergences; the report has them all
 Conducted = tuple[Order, Outcome]
 
 
@@ -67,6 +71,9 @@ class Flags:
     scheduler: str | None
     cluster: str | None
     network: NetworkName | None
+    shrink: float
+    corpus: Path
+    no_corpus: bool
 
 
 @click.command("run")
@@ -141,6 +148,24 @@ class Flags:
     type=click.Choice(["fifo", "random", "pct", "pos"]),
     help=f"In sim: who goes next among those that can.  [default: {SCHEDULER}]",
 )
+@click.option(
+    "--shrink",
+    type=click.FloatRange(min=0),
+    default=SHRINK_FOR,
+    envvar="DURESS_SHRINK",
+    show_default=True,
+    metavar="SECONDS",
+    help="In sim: then make the first failing run of each invariant smaller, and tell it; 0: do not.",
+)
+@click.option(
+    "--corpus",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=CORPUS,
+    envvar="DURESS_CORPUS",
+    show_default=True,
+    help="In sim: keep failing runs in this folder, and replay those of the scenario first.",
+)
+@click.option("--no-corpus", is_flag=True, help="Neither replay failing runs first nor keep new ones.")
 @click.option("--cluster", metavar="ADDRESS", help="In sim: let the workers of this Dask scheduler run the seeds.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing while it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
@@ -206,6 +231,8 @@ def _order(reference: str, flags: Flags, seeds: Sequence[int], *, alone: bool) -
         jobs=flags.jobs,
         cluster=flags.cluster,
         repeat=_repeat(flags),
+        shrink=flags.shrink if flags.world == "sim" else 0.0,
+        corpus=flags.corpus if flags.world == "sim" and not flags.no_corpus else None,
         shard=flags.shard,
         command=_command(reference, flags),
     )
@@ -269,7 +296,9 @@ async def conduct(
             for order in orders:
                 if not interruption.going():
                     break
+                kept = await replayed(order, quiet=quiet)
                 outcome = await _campaign(order, interruption, quiet=quiet)
+                outcome = await remembered(order, outcome, kept, interruption.going, quiet=quiet)
                 outcomes.append((order, outcome))
                 found.append(codes.of_campaign(outcome.campaign))
                 if report:

@@ -33,6 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Run seeds from 1 on for so long, for each test, instead of a number of them.",
     )
     group.addoption(
+        "--duress-shrink",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="Make a failing run smaller for so long, and tell that (10; 0: do not).",
+    )
+    group.addoption(
         "--duress-world",
         choices=["sim", "procs"],
         default="sim",

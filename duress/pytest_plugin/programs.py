@@ -1,7 +1,9 @@
 """Tests of programs: run under seed after seed in the simulator; the first that fails fails the test, with its story."""
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import pytest
@@ -12,10 +14,12 @@ from duress.pytest_plugin.subject import ProgramTest
 from duress.simulator import Entry, Simulation, TokenError, has_fixed_hash_seed
 from duress.simulator.choices import Choices
 from duress.simulator.run import Program
+from duress.simulator.shrinking import Shrunk, shrink
 from duress.simulator.simulation import Attempt
 
 TOLD: Final = frozenset({"send", "answer", "server", "process", "network"})  # kinds of entries that a reader follows
 MOST_LINES: Final = 40
+MOST_INSTEAD: Final = 10  # lines of the run that passes
 UNFIXED: Final = (
     "The order of sets differs from one start of Python to the next, and so may this run: start pytest with\n"
     "PYTHONHASHSEED=0 in the environment, here and there."
@@ -40,7 +44,8 @@ def check(request: pytest.FixtureRequest, about: ProgramTest, program: Program) 
             if failed is None or failed.error is None:
                 return
             again = simulation.attempt(program, token=failed.token, trace=True)
-        item.stash[pytest_plugin.STORY] = _story(item, tried, failed, again)
+            small = _smaller(simulation, program, failed, config.getoption("duress_shrink"))
+        item.stash[pytest_plugin.STORY] = _story(item, tried, failed, again, small)
         raise failed.error
 
 
@@ -67,10 +72,56 @@ def _first_failure(simulation: Simulation, program: Program, tried: Iterable[int
     return number, None
 
 
-def _story(item: pytest.Item, tried: int, failed: Attempt, again: Attempt) -> str:
+@dataclass(frozen=True, slots=True)
+class _Small:
+    """A run that was made smaller, and traced; and the nearest that passes, if one was found."""
+
+    found: Shrunk
+    traced: Attempt
+    near: Attempt | None
+
+    @property
+    def head(self) -> str:
+        found = self.found
+        ended = "" if found.complete else "; the time was up: it may get smaller"
+        return (
+            f"Made smaller: {found.before} → {found.after} decisions off asyncio's order and least latency, in {found.runs} "
+            f"runs{ended}."
+        )
+
+
+def _smaller(simulation: Simulation, program: Program, failed: Attempt, seconds: float) -> _Small | None:
+    """None if that is not wanted, or nothing comes of it."""
+    if seconds <= 0:
+        return None
+    found = shrink(simulation, program, failed, seconds=seconds)
+    if found.after >= found.before:
+        return None
+    traced = simulation.attempt(program, token=found.attempt.token, trace=True)
+    near = None if found.near is None else simulation.attempt(program, token=found.near.token, trace=True)
+    return _Small(found, traced, near)
+
+
+def _instead(small: Attempt, near: Attempt) -> list[str]:
+    """What the nearest run that passes does, from where it goes another way."""
+    ours, theirs = (_lines([entry for entry in one.entries if entry.kind in TOLD]) for one in (small, near))
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
+    return [
+        "With one decision less off asyncio's order it passes; from there on it goes:",
+        *theirs[same : same + MOST_INSTEAD],
+        "",
+    ]
+
+
+def _story(item: pytest.Item, tried: int, failed: Attempt, again: Attempt, small: _Small | None) -> str:
     passed = f"; the {tried - 1} before it passed" if tried > 1 else ""
     what = f"{type(failed.error).__name__}: {failed.error}".splitlines()[0]
-    lines = [f"run {failed.token} fails{passed}: {what}", "", *_told(again.entries), ""]
+    lines = [f"run {failed.token} fails{passed}: {what}", ""]
+    if small is not None:
+        lines += [small.head, ""]
+    lines += [*_told((again if small is None else small.traced).entries), ""]
+    if small is not None and small.near is not None:
+        lines += _instead(small.traced, small.near)
     if failed.signature != again.signature:
         lines += ["This run was NOT the same when it was run again: something decides it that is not simulated.", ""]
     if not has_fixed_hash_seed():
@@ -78,6 +129,8 @@ def _story(item: pytest.Item, tried: int, failed: Attempt, again: Attempt) -> st
     again_line = seeds.line(item, f"--duress-replay={failed.token}")
     if has_fixed_hash_seed():
         again_line = f"PYTHONHASHSEED={os.environ['PYTHONHASHSEED']} {again_line}"
+    if small is not None:
+        lines += ["The small run again:", seeds.line(item, f"--duress-replay={small.found.attempt.token}"), ""]
     return "\n".join([*lines, "To run it again:", again_line])
 
 
@@ -85,12 +138,16 @@ def _told(entries: Sequence[Entry]) -> list[str]:
     """What happened, for a reader: who said and heard what, when. The bytes' hashes are for comparing runs."""
     told = [entry for entry in entries if entry.kind in TOLD]
     shown = told[-MOST_LINES:]
-    width = max((len(entry.process) for entry in shown), default=0)
     left_out = f", the last {len(shown)} of {len(told)} events" if len(told) > len(shown) else ""
     return [
         f"What happened (virtual seconds{left_out}):",
-        *(f"  {entry.at / 1e9:.6f}  {entry.process or '-':<{width}}  {_plain(entry)}" for entry in shown),
+        *_lines(shown),
     ]
+
+
+def _lines(shown: Sequence[Entry]) -> list[str]:
+    width = max((len(entry.process) for entry in shown), default=0)
+    return [f"  {entry.at / 1e9:.6f}  {entry.process or '-':<{width}}  {_plain(entry)}" for entry in shown]
 
 
 def _plain(entry: Entry) -> str:

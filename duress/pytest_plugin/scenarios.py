@@ -17,10 +17,14 @@ from duress.faults.worlds import World
 from duress.pytest_plugin import seeds
 from duress.pytest_plugin.stage import Stage
 from duress.pytest_plugin.subject import ScenarioTest
+from duress.reports.shrunk import sizes, told
 from duress.scenarios import registry, verdict
 from duress.scenarios.campaign import Order, draw, one_run
-from duress.scenarios.result import Run
+from duress.scenarios.observed import RunFailed
+from duress.scenarios.result import Run, Shrunk
+from duress.scenarios.shrinking.shrink import Budget, NothingToShrink, shrink
 from duress.scenarios.sim import token
+from duress.scenarios.sim.ground import SimGround
 from duress.scenarios.spec import Scenario
 from duress.scenarios.work import Work
 from duress.simulator import TokenError
@@ -48,12 +52,25 @@ def check(request: pytest.FixtureRequest, about: ScenarioTest) -> tuple[Run, ...
         run = stage.wait(one_run(_of_seed(order, about, seed), ground, seed, with_spans=False))
         runs.append(run)
         if run.verdict == "fail":
-            item.stash[pytest_plugin.STORY] = _story(item, order, runs)
+            small = _smaller(stage, order, about, run, config.getoption("duress_shrink"))
+            item.stash[pytest_plugin.STORY] = _story(item, order, runs, small)
             pytest.fail(_violations(run), pytrace=False)
     decided, reasons = verdict.of_campaign(runs)
     if decided != "pass":
         pytest.fail(f"{decided}: {'; '.join(reasons)}", pytrace=False)
     return tuple(runs)
+
+
+def _smaller(stage: Stage, order: Order, about: ScenarioTest, run: Run, seconds: float) -> Shrunk | None:
+    """The run made smaller; None where that is not wanted, or cannot be."""
+    ground = stage.ground(order.work)
+    if seconds <= 0 or not isinstance(ground, SimGround):
+        return None
+    wanted = run.violations[0].invariant
+    try:
+        return stage.wait(shrink(_of_seed(order, about, run.seed), ground, run.seed, wanted, Budget(seconds=seconds)))
+    except (NothingToShrink, RunFailed):  # the violation is told as it was found
+        return None
 
 
 def _chosen(config: pytest.Config, about: ScenarioTest, folder: Path) -> tuple[Order, Iterable[int]]:
@@ -146,7 +163,7 @@ def _violations(run: Run) -> str:
     return "\n".join(f"{one.invariant} {one.title}: {one.message}" for one in run.violations)
 
 
-def _story(item: pytest.Item, order: Order, runs: Sequence[Run]) -> str:
+def _story(item: pytest.Item, order: Order, runs: Sequence[Run], small: Shrunk | None) -> str:
     """What was run, what was done to it, what broke, and the line that shows it again."""
     run, world = runs[-1], order.work.world
     passed = f"; the {len(runs) - 1} before it passed" if len(runs) > 1 else ""
@@ -155,6 +172,10 @@ def _story(item: pytest.Item, order: Order, runs: Sequence[Run]) -> str:
     lines = [f"{order.work.reference} in {world}, seed {run.seed} violates {_broken(run.violations)}{passed}", ""]
     lines += ["What was done to it:", *(f"  {describe(event)}" for event in events)] if events else ["No faults."]
     lines += ["", "What broke:", *(f"  {line}" for line in _violations(run).splitlines())]
+    if small is not None:
+        again = seeds.line(item, f"--duress-replay={small.token}")
+        lines += ["", f"Made smaller: {sizes(small)}.", *small.faults, "", *told(small)]
+        lines += ["", "The small run again:", again]
     lines += ["", f"History and logs: {order.out}", ""]
     words = [f"--duress-replay={run.token}"]
     if run.token is None:

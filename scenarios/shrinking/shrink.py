@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +32,11 @@ class Budget:
 
     seconds: float = SECONDS
     runs: int | None = None  # the same run gives the same smaller one if this is what ends it, or nothing does
+    going: Callable[[], bool] = lambda: True
+
+    def left(self, spent: float, runs: int) -> bool:
+        """Whether another run may be tried."""
+        return spent < self.seconds and (self.runs is None or runs < self.runs) and self.going()
 
 
 class Search:
@@ -115,17 +120,17 @@ async def shrink(
     began = time.monotonic()
     search = Search(order, ground, seed, invariant, known)
     first = await search.first(Variant.of(order, seed))
-    complete = await _search(search, first, began + budget.seconds, budget.runs)
+    complete = await _search(search, first, began, budget)
     assert search.best is not None
     return await _shrunk(order, ground, search, first, began, complete=complete)
 
 
-async def _search(search: Search, first: Trial, until: float, most: int | None) -> bool:
+async def _search(search: Search, first: Trial, began: float, budget: Budget) -> bool:
     """Whether it came to its end."""
     proposals = smaller(first)
     try:
         variant = next(proposals)
-        while time.monotonic() < until and (most is None or search.runs < most):
+        while budget.left(time.monotonic() - began, search.runs):
             variant = proposals.send(await search.trial(variant))
     except StopIteration:
         return True

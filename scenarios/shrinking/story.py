@@ -24,7 +24,7 @@ _OF_WORKERS: Final = frozenset({observer.TOOK_OVER, observer.WORKER_LOST})
 _FAULTS: Final = frozenset({history.FAULT_EFFECT, history.FAULT_HEALED})
 _SILENT: Final = frozenset({observer.CHECKPOINTING, observer.FINISHING, observer.UNWOUND, observer.STARTING})
 _LEASES: Final = frozenset({observer.WORKER_JOINED, observer.WORKER_RENEWED})
-_STEP: Final = re.compile(r"\bstep (\S+) \(")
+_STEP: Final = re.compile(r"\bstep (\S+) (?:\(|of )", re.IGNORECASE)
 # What an entry of a step is called where several of one are told in one line.
 _DEEDS: Final = {
     observer.STARTED: "starts",
@@ -75,6 +75,10 @@ def instead(observed: Observed, near: Neighbour, workflow: str | None) -> tuple[
     theirs = _events(near.observed, workflow, "")
     same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1].gist, zip(ours, theirs, strict=False)))
     told = theirs[same : same + AFTERWARDS]
+    if not theirs:
+        return (f"without {near.without} nothing is broken; the workflow is not even begun",)
+    if not told:
+        return (f"without {near.without} nothing is broken: there the run ends after event {same}",)
     lines = [line for number, event in enumerate(told, same + 1) for line in event.lines(number)]
     if rest := len(theirs) - same - len(told):
         lines.append(f"    … and {rest} more, and nothing is broken")
@@ -108,6 +112,8 @@ def _matters(entry: Entry, workflow: str | None) -> bool:
         return True
     if entry.name == history.EXITED:
         return not entry.facts.get("planned")
+    if entry.name == history.ALWAYS:
+        return not entry.facts.get("holds")
     about = entry.facts.get("workflow")
     return about is not None and entry.name not in _SILENT and workflow in (None, about)
 
@@ -120,6 +126,8 @@ def _event(entry: Entry, leases: "_Leases", step: str | None) -> _Event:
         seen = f": {facts['confirmed_by']}" if took and facts.get("confirmed_by") else ""
         what = f"{facts['kind']}{struck} {'takes effect' if took else 'is healed'}{seen}"
         return _Event(entry.at, "fault", what, weight=9 if took else 2)
+    if entry.name == history.ALWAYS:
+        return _Event(entry.at, entry.source, f"finds that this does not hold: {facts.get('what')}", weight=10)
     if entry.name == observer.TOOK_OVER:
         what = f"takes over incarnation {facts.get('victim')}, by its {facts.get('reason')}"
         return _Event(entry.at, entry.source, what, belief=leases.of(entry), weight=6)
