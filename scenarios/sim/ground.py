@@ -14,7 +14,7 @@ from duress.scenarios.registry import search_path
 from duress.scenarios.sim.wire import Ask, Opened, Opening, Told, Variation, exchange
 from duress.scenarios.work import Work
 
-RUNS = 400  # of one process: what killed simulated processes leave in it stays there, about 1 MB a run
+RUNS = 250  # of one process: what killed simulated processes leave in it stays there, about 1 MB a run
 
 
 class SimGround:
