@@ -8,7 +8,7 @@ import contextlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import errors as pg
@@ -62,9 +62,11 @@ def interrupted(error: BaseException) -> bool:
 class Connector:
     """How to reach the database, and what a session of ours depends on."""
 
+    CONNECT_TIMEOUT: ClassVar[float] = 5.0
+
     dsn: str
     application_name: str
-    connect_timeout: float = 5.0
+    connect_timeout: float = CONNECT_TIMEOUT
     client_check: str = "20ms"
     """How soon a session that is busy in a statement, or waits for a lock, notices that its client has gone."""
     spare: AnyConnection | None = field(default=None, init=False)

@@ -108,7 +108,7 @@ async def look(tx: psycopg.AsyncConnection[Any]) -> None:
     """Say what server this is, whether sessions are one's own, and what time it is."""
     row = await (
         await tx.execute(
-            "select pid, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
+            "select pid || ' since ' || backend_start, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
             " extract(epoch from clock_timestamp())::float8 from pg_stat_activity where backend_type = 'checkpointer'"
         )
     ).fetchone()

@@ -27,7 +27,8 @@ PLACES: Final[dict[Place, tuple[World, NetworkName]]] = {
 }
 REST: Final = {"transfers": 3, "lanes": 1}  # for a worker that is mostly idle
 POLL: Final = 2.0  # seconds between its looks for work of its own accord
-AT: Final = 0.3  # when the fault comes: seconds from the beginning
+# When the fault comes: seconds from the beginning. All workers are to have been at work by then.
+AT: Final[dict[World, float]] = {"sim": 0.05, "procs": 0.3, "docker": 2.0}
 SEED: Final = 2
 
 
@@ -73,7 +74,7 @@ class Stage:
         quiet = self._quiet[row.needs_rest]
         if found := row.struck(quiet):
             raise NotHeld(f"{row.name}: without it, the observer says: {found}")
-        event = Event(trigger=AtTime(seconds=0.05 if self._place == "sim" else AT), fault=row.fault)
+        event = Event(trigger=AtTime(seconds=AT[PLACES[self._place][0]]), fault=row.fault)
         observed = await self._run(row, ground, Plan(events=(event,)))
         return self._line(row, observed)
 

@@ -104,10 +104,12 @@ def chosen_kinds(
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     if names == ["none"]:
         return {}
+    if names == ["all"]:
+        return {kind: allowed[kind] for kind in drawable(allowed, world, network, own_server=own_server)}
     for name in names:
         if name not in KINDS:
             raise click.UsageError(
-                f"--faults: {name!r} is no kind of fault{_hint(name, KINDS)}. There is: {', '.join(KINDS)}, none."
+                f"--faults: {name!r} is no kind of fault{_hint(name, KINDS)}. There is: {', '.join(KINDS)}, all, none."
             )
         if name not in allowed:
             raise click.UsageError(

@@ -102,7 +102,7 @@ class Flags:
     "--faults",
     type=parse_faults,
     envvar="DURESS_FAULTS",
-    help="Draw only these kinds, like kill-worker,pause-worker; or none.",
+    help="Draw only these kinds, like kill-worker,pause-worker; all (that the world can do), or none.",
 )
 @click.option(
     "--workers",

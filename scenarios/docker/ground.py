@@ -43,6 +43,12 @@ def _create_network(daemon: Daemon) -> Any:
     raise AssertionError("not reached")
 
 
+async def _remove_network(daemon: Daemon, network: Any) -> None:
+    """If something has failed there may be a container on it still: then both go with the daemon's other things of ours."""
+    with contextlib.suppress(APIError):
+        await daemon.ask(network.remove)
+
+
 @contextlib.asynccontextmanager
 async def open_docker_ground(work: Work) -> AsyncIterator[DockerGround]:
     """Nothing of it is left on leaving, in the daemon or in folders. Raises ServerError where it cannot be had."""
@@ -55,7 +61,7 @@ async def open_docker_ground(work: Work) -> AsyncIterator[DockerGround]:
         image = await chosen_image(daemon)
         network = await daemon.ask(_create_network, daemon)
         name = str(network.name)
-        stack.push_async_callback(daemon.ask, network.remove)
+        stack.push_async_callback(_remove_network, daemon, network)
         server = await stack.enter_async_context(open_server(daemon, image, code, name))
         databases = Databases.on(server.dsn)
         postgres = await databases.check()

@@ -42,7 +42,7 @@ class ContainedServer:
     @property
     def dsn(self) -> str:
         """For the harness."""
-        return f"postgresql://{USER}@/postgres?host={self._folder / 'socket'}&port={PORT}"
+        return make_conninfo(dbname="postgres", user=USER, host=str(self._folder / "socket"), port=PORT)
 
     def worker_dsn(self, database_dsn: str) -> str:
         """The same database as a worker's container reaches it."""

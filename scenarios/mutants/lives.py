@@ -126,4 +126,69 @@ LIVES: Final = (
         breaks=("S7",),
         substitutions=(Substitution("engine/link.py", "    pg.IdleInTransactionSessionTimeout,\n", ""),),
     ),
+    Mutant(
+        name="deadlock-is-failure",
+        doc="a transaction that PostgreSQL ended to break a deadlock has failed, and that is recorded",
+        like=STORED,
+        grade="one fault",
+        takes="a deadlock with a session of somebody else",
+        breaks=("S7",),
+        substitutions=(
+            Substitution(
+                "engine/link.py",
+                "_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)",
+                "_CONTENTION = (pg.SerializationFailure, pg.LockNotAvailable)",
+            ),
+        ),
+    ),
+    Mutant(
+        name="late-snapshot-is-failure",
+        doc="a transaction that came too late for its snapshot has failed, and that is recorded",
+        like=STORED,
+        grade="one fault",
+        takes="rows that somebody else changes after a repeatable read transaction has begun",
+        breaks=("S7",),
+        substitutions=(
+            Substitution(
+                "engine/link.py",
+                "_CONTENTION = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)",
+                "_CONTENTION = (pg.DeadlockDetected, pg.LockNotAvailable)",
+            ),
+        ),
+    ),
+    Mutant(
+        name="sleep-by-wall-clock",
+        doc="a sleep in memory asks the worker's own clock whether it is over, not the database's",
+        like="sleep scheduled on a skewed worker clock",
+        grade="one fault",
+        takes="a worker's clock that is set forward while one of its workflows sleeps",
+        breaks=("T1", "W3", "L1"),
+        substitutions=(
+            Substitution("engine/sleeping.py", "import asyncio\n", "import asyncio\nimport time\n"),
+            Substitution(
+                "engine/sleeping.py",
+                "due_at, now_at = answer.due_at, answer.now_at\n",
+                "due_at, now_at = answer.due_at, time.time()\n",
+            ),
+            Substitution("engine/sleeping.py", "now_at = await execution.runtime.store.now()", "now_at = time.time()"),
+        ),
+    ),
+    Mutant(
+        name="slow-write-is-written",
+        doc="a checkpoint whose answer takes more than 50 ms is taken for written, and the workflow goes on",
+        like="checkpoint buffered, and lost with its worker",
+        grade="one fault",
+        takes="a link to the server that is slow",
+        breaks=("S5",),
+        substitutions=(
+            Substitution(
+                "engine/execution.py",
+                "            answer, token = await self.runtime.store.checkpoint(self.fence(), checkpoint)\n",
+                "            writing = asyncio.ensure_future(self.runtime.store.checkpoint(self.fence(), checkpoint))\n"
+                "            if not (await asyncio.wait([writing], timeout=0.05))[0]:\n"
+                '                return "written"\n'
+                "            answer, token = writing.result()\n",
+            ),
+        ),
+    ),
 )

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from duress.faults.injectors.clocks import environment, set_clock
 from duress.faults.needs import find_libfaketime
 from duress.faults.network import Network
 from duress.faults.plan import ClockJump, ClockSkew, Plan
 from duress.faults.postgres import read_log
+from duress.faults.postgres.guard import Guard
 from duress.faults.worlds import NetworkName
 from duress.scenarios.observed import Observed
 from duress.scenarios.procs import world
@@ -76,12 +77,15 @@ class ProcsGround:
         if library is None or not any(isinstance(event.fault, ClockSkew | ClockJump) for event in plan.events):
             yield self._shared
             return
-        with TemporaryDirectory(prefix="duress-clocks-") as name:
-            folder = Path(name)
+        guard = await asyncio.to_thread(Guard)  # a folder that goes with us, however we end
+        try:
+            folder = guard.make_folder(Path(gettempdir()))
             for number in range(self._work.settings.workers):
                 set_clock(world.clock_file(folder, number), 0.0)
             async with open_nursery(self._work.reference, self._work.canary, environment(library)) as nursery:
                 yield replace(self._shared, nursery=nursery, clocks=folder)
+        finally:
+            await asyncio.to_thread(guard.close)
 
     async def _observe(self, shared: world.Shared, seed: int, plan: Plan) -> Observed:
         if not needs_own(plan):
