@@ -13,6 +13,8 @@ from duress.faults.plan import (
     WORKER_FAULTS,
     AtPoint,
     AtTime,
+    ClockJump,
+    ClockSkew,
     Event,
     Failover,
     Plan,
@@ -109,6 +111,7 @@ def _objections(events: list[Event], bounds: Bounds) -> Iterator[str]:
     for later, event in enumerate(events):
         for other in events[:later]:
             yield from _too_close(other, event, bounds)
+            yield from _undone(other, event)
 
 
 def _beyond(event: Event, bounds: Bounds) -> Iterator[str]:
@@ -184,6 +187,17 @@ def _too_close(one: Event, two: Event, bounds: Bounds) -> Iterator[str]:
             )
             if same_place and same_worker:
                 yield "two faults at the same point on the same worker"
+
+
+def _undone(one: Event, two: Event) -> Iterator[str]:
+    """A clock that is as much ahead as it was set back is right: nobody could tell that anything was done to it."""
+    wrong = [
+        event.fault.seconds
+        for event in (one, two)
+        if isinstance(event.fault, ClockSkew) or (isinstance(event.fault, ClockJump) and event.fault.of == "worker")
+    ]
+    if len(wrong) == 2 and sum(wrong) == 0 and (one.worker == two.worker or None in (one.worker, two.worker)):
+        yield "one of them may undo what the other does to a clock"
 
 
 def _seconds(event: Event) -> float:

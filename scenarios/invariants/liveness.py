@@ -9,6 +9,7 @@ from duress.scenarios.intervals import Interval, covered, intersect, subtract
 from duress.scenarios.invariants.invariant import Invariant, Sighting, later, seconds
 from duress.scenarios.reading import ENDING, OUTAGES, Reading
 
+DEADLOCK_TIMEOUT = 1.0  # seconds; PostgreSQL's default
 ADVANCES = frozenset({observer.CHECKPOINTED, observer.FINISHED})
 
 
@@ -19,6 +20,15 @@ def bound(lease: float) -> float:
     itself (another), and reconnecting, polling and running a step take their time.
     """
     return 2 * lease + 2.0
+
+
+def explained(reading: Reading, span: Interval) -> float:
+    """Seconds without progress that `span` may hold: each deadlock that was made in it keeps locks for which others wait,
+    and where those wait for each other too, PostgreSQL looks only after DEADLOCK_TIMEOUT.
+    """
+    start, end = span
+    deadlocks = sum(fault.kind == "deadlock" and fault.asked < end and fault.over > start for fault in reading.faults)
+    return bound(reading.evidence.lease) + deadlocks * DEADLOCK_TIMEOUT
 
 
 def progress(reading: Reading) -> Iterator[Sighting]:
@@ -33,13 +43,13 @@ def progress(reading: Reading) -> Iterator[Sighting]:
         idle = intersect(intersect([gap], work), server_up(reading))
         for worker, able in healthy(reading).items():
             stuck = max(intersect(idle, able), key=lambda span: span[1] - span[0], default=(0.0, 0.0))
-            if stuck[1] - stuck[0] > longest:
+            if stuck[1] - stuck[0] > (most := explained(reading, stuck)):
                 waiting = [id_ for id_ in reading.accepted if _waits(reading, id_, stuck[0])]
                 yield Sighting(
                     waiting[0] if waiting else None,
                     f"Nothing advanced for {later(stuck[1] - stuck[0])} from {seconds(stuck[0])[3:]} on, though worker"
                     f" {worker} and the server were healthy and {len(waiting)} accepted workflows"
-                    f" waited{f' ({waiting[0]} among them)' if waiting else ''}; at most {longest:g} s are explained.",
+                    f" waited{f' ({waiting[0]} among them)' if waiting else ''}; at most {most:g} s are explained.",
                 )
                 break
 

@@ -91,6 +91,19 @@ def test_no_progress_is_due_while_the_server_is_away_or_nobody_is_healthy() -> N
     assert "L1" not in found(story, calm=(4.0, 5.0))
 
 
+def test_deadlocks_that_were_made_explain_a_second_each() -> None:
+    def standstill(*overs: float) -> bool:
+        story = undisturbed()
+        story.beat(1, 1.0, 7.0)
+        story.accept("u", 0.2, number=2)
+        for index, over in enumerate(overs):
+            story.fault(index, "deadlock", 0, 0.15, over, over)
+        return "L1" in found(story, calm=(0.5, 5.5))
+
+    assert standstill() and standstill(0.19), "none, and one that was over before"
+    assert standstill(2.0) and not standstill(2.0, 3.0), "5.3 s, of which 4 are explained anyhow"
+
+
 def after_the_claim(story: Story, moment: float) -> None:
     """The successor comes only at `moment`."""
     late = moment - 1.020

@@ -15,6 +15,8 @@ from duress.faults.plan import (
     KINDS,
     AtPoint,
     AtTime,
+    ClockJump,
+    ClockSkew,
     CrashBackend,
     Event,
     Failover,
@@ -173,6 +175,13 @@ CLAIM = AtPoint(point="workflow.claimed", occurrence=2)
         (
             "same moment",
             [Event(trigger=at(1), fault=TerminateBackend()), Event(trigger=at(1), fault=KillWorker(), worker=1)],
+        ),
+        (
+            "undo",
+            [
+                Event(trigger=at(1), fault=ClockSkew(seconds=60, duration=1), worker=1),
+                Event(trigger=at(1.5), fault=ClockJump(seconds=-60)),
+            ],
         ),
         (
             "same point",
