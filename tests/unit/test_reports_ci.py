@@ -1,6 +1,7 @@
 """What a CI system is given: within its limits, with the line to paste, and with no message that turns into markup."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -108,3 +109,12 @@ def test_what_a_gate_found_is_in_the_report_of_its_folder(tmp_path: Path, gate: 
 def test_findings_survive_the_disk(tmp_path: Path, gate: Gate) -> None:
     assert msgspec.json.decode(save_gate(gate, tmp_path).read_bytes(), type=Gate) == gate
     assert all(isinstance(finding, Finding) for finding in gate.findings)
+
+
+def test_junit_says_of_all_suites_what_the_schema_lets_it_say() -> None:
+    """junit-10.xsd, which Jenkins publishes: https://github.com/jenkinsci/xunit-plugin"""
+    root = ElementTree.fromstring(junit(summarise(campaign(runs=3))))
+    assert set(root.attrib) <= {"name", "time", "tests", "failures", "disabled", "errors"}
+    [suite] = root
+    assert root.get("tests") == suite.get("tests") == str(len(suite.findall("testcase")))
+    assert root.get("failures") == suite.get("failures") and int(root.get("errors", "-1")) >= 0
