@@ -238,7 +238,8 @@ class Engine:
             **more,
         )
         await self._check_patiently()
-        joining = Connector(self.dsn, "duress:joining")
+        # A server that was away may have lost the first packet, and TCP sends it again after 1, 3 and 7 s: a new try is sooner.
+        joining = Connector(self.dsn, "duress:joining", min(Connector.CONNECT_TIMEOUT, max(1.0, lease)))
         joining.spare, self._connector.spare = self._connector.spare, None
         worker = Worker(
             joining,

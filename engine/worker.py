@@ -91,9 +91,7 @@ class Worker:
         if joined is None:
             return
         incarnation, sent, until = joined
-        # A server that was away may have lost the first packet, and TCP sends it again after 1, 3 and 7 s: a new try is sooner.
-        patience = min(Connector.CONNECT_TIMEOUT, max(1.0, options.lease))
-        connector = Connector(self._joining.dsn, f"duress:{incarnation}", patience)
+        connector = Connector(self._joining.dsn, f"duress:{incarnation}", self._joining.connect_timeout)
         membership.connector = connector
         store = Store(
             connector,
