@@ -121,11 +121,11 @@ class Outages:
 
     async def fill_disk(self, injection: Injection, fault: DiskFull) -> None:
         """Take all space of the small disk that the data lies on; whatever the server frees meanwhile is taken too."""
-        server = self._server()
-        if not server.small_disk:
-            injection.missed("the server's data does not lie on a disk of its own, which could be filled")
-            return
         async with self._faults.outage:
+            server = self._server()  # not before: the outage that was waited for may have been a failover
+            if not server.small_disk:
+                injection.missed("the server's data does not lie on a disk of its own, which could be filled")
+                return
             log = self._observer.log()
             assert log is not None, "our own server's log can be read"
             injection.asked = self._observer.clock()

@@ -22,9 +22,9 @@ class ServerFaults:
 
     async def restart(self, injection: Injection, fault: RestartPostgres) -> None:
         """Stop the server, leave it away for a while, start it. heal() cannot shorten its absence."""
-        server = self._target.server
-        assert server is not None, "refused before"
         async with self.outage:
+            server = self._target.server  # not before: the outage that was waited for may have been a failover
+            assert server is not None, "refused before"
             before = await self._observer.server_started()
             log = self._observer.log()
             watch = ProcessWatch(server.postmaster_pid)

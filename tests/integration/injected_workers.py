@@ -86,6 +86,7 @@ class Workers:
         async with await psycopg.AsyncConnection.connect(self.pair.standby.dsn()) as connection:
             row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()
             self.lost.append(f"in recovery: {row}")
+        self.server = self.pair.standby
 
     async def respawn(self, worker: int) -> None:
         self.respawned.append(worker)

@@ -20,7 +20,7 @@ from duress.faults.injectors.patience import Patience
 from duress.faults.injectors.procs import ProcsInjector
 from duress.faults.journal import Journal, heal_leftovers
 from duress.faults.observe import LogWatch
-from duress.faults.plan import DiskFull, Failover, KillPostmaster, PausePostgres, TooManyConnections
+from duress.faults.plan import DiskFull, Failover, KillPostmaster, PausePostgres, RestartPostgres, TooManyConnections
 from duress.faults.postgres import Server, disk
 from duress.faults.postgres.pair import Pair
 from duress.faults.undo import children
@@ -244,6 +244,23 @@ def test_the_standby_takes_over_with_all_that_was_acknowledged(tmp_path: Path) -
             await workers.ready(0)
             again = await injector.inject(now(Failover(mode="sync")), 0)
             assert not again.fired and "no standby" in str(again.reason)
+
+    asyncio.run(run())
+
+
+def test_an_outage_that_waited_for_a_failover_strikes_the_new_primary(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with paired(tmp_path, "sync") as (pair, workers, injector):
+            lost, successor = pair.first.postmaster_pid, pair.standby.postmaster_pid
+            failing = asyncio.create_task(injector.inject(now(Failover(mode="sync")), 0))
+            while state(lost) not in ("", "Z"):  # noqa: ASYNC110  # another process ends
+                await asyncio.sleep(0.01)
+            restart = await injector.inject(now(RestartPostgres()), 1)
+            await (await failing).done()
+            await restart.done()
+            assert f"process {successor} is gone" in str(restart.confirmed_by)
+            assert state(lost) in ("", "Z") and not pair.first.running(), "the old primary is back"
+            await workers.ready(0)
 
     asyncio.run(run())
 
