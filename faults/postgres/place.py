@@ -105,7 +105,9 @@ def _is_left_over(folder: Path) -> bool:
             return False
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return folder.is_dir() and time.time() - about.st_mtime > YOUNG_S
+        # One of ours whose guardian was killed while it made it holds nothing else; another's may be called so too.
+        made = set(os.listdir(folder)) <= {f"{LOCK_NAME}.new"}
+        return made and time.time() - about.st_mtime > YOUNG_S
     except OSError:
         return False
     try:

@@ -249,3 +249,16 @@ def test_an_interrupted_request_leaves_a_server_that_can_only_be_closed(open_fol
     assert time.monotonic() - asked < GONE_WITHIN_S
     assert left(open_folder) == []
     owner.process.communicate()
+
+
+def test_a_folder_of_somebody_else_is_never_removed_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    theirs, ours = tmp_path / "duress-results", tmp_path / "duress-unborn"
+    for folder, name in ((theirs, "result.json"), (ours, "lock.new")):
+        folder.mkdir()
+        (folder / name).write_text("")
+        os.utime(folder, (0, 0))
+    assert ours in remove_leftovers()
+    assert (theirs / "result.json").exists() and not ours.exists()
