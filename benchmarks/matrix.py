@@ -9,18 +9,20 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
 
+from duress.cli.orders import order_of
 from duress.faults.generate import generate
 from duress.faults.plan import KINDS, Plan
 from duress.faults.worlds import can
 from duress.scenarios import registry
 from duress.scenarios.invariants import judge
-from duress.scenarios.settings import USUAL, Simulating, bounds_of
-from duress.scenarios.work import Ground, Work, open_ground
+from duress.scenarios.settings import Simulating, bounds_of
+from duress.scenarios.sim.token import Reproduction, Unusual
+from duress.scenarios.work import Ground, open_ground
 
 PAYMENTS: Final = registry.find("payments")
 QUIET: Final = 6  # seeds without faults
@@ -73,17 +75,8 @@ class Row:
 
 async def row(kind: str, bug: Bug, logs: Path) -> Row:
     """Measure one kind."""
-    work = Work(
-        scenario=PAYMENTS,
-        reference="payments",
-        world="sim",
-        options={**PAYMENTS.options, **PAYMENTS.simulated, **bug.options},
-        settings=USUAL["sim"],
-        canary=bug.name,
-        dsn=None,
-        logs=logs,
-        simulating=Simulating(twice_every=0),
-    )
+    asked = Reproduction(reference="payments", seed=0, unusual=Unusual(canary=bug.name, options=bug.options))
+    work = replace(order_of(asked, logs).work, simulating=Simulating(twice_every=0))
     async with open_ground(work, 0) as ground:
         quiet: set[str] = set()
         for seed in range(1, QUIET + 1):

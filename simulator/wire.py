@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
+from .server.page import NAME_BYTES
+
 # https://www.postgresql.org/docs/18/protocol-message-formats.html
 _QUERY, _PARSE, _BIND, _EXECUTE, _CLOSE, _TERMINATE, _SYNC, _DESCRIBE, _FLUSH = b"QPBECXSDH"
 _COPY_DATA, _COPY_DONE, _COPY_FAIL = b"dcf"
@@ -18,7 +20,6 @@ _ROW_DESCRIPTION, _ROW, _COMPLETE, _READY, _ERROR, _NOTICE, _NOTIFICATION, _BACK
 TERMINATE: Final = b"X\0\0\0\4"  # what a client says last
 _FIRST_USER_OID: Final = 16384
 _NAME: Final = b"\0application_name\0"
-_NAME_BYTES: Final = 64  # with the zero that ends it
 _COMMITS: Final = re.compile(r"\s*(commit|end)\b", re.IGNORECASE)
 _PIDS: Final = re.compile(r"pid\b|_backend\b", re.IGNORECASE)
 _NUMBERS: Final = re.compile(r"\d+")
@@ -230,9 +231,9 @@ def without_name(startup: bytes) -> tuple[bytes, bytes]:
     """
     head, mark, rest = startup.partition(_NAME)
     name, end, tail = rest.partition(b"\0")
-    if not mark or not end or not 0 < len(name) < _NAME_BYTES or not name.isascii() or not name.decode().isprintable():
+    if not mark or not end or not 0 < len(name) < NAME_BYTES or not name.isascii() or not name.decode().isprintable():
         return startup, b""
-    return head[4:] + mark + tail, name
+    return head[4:] + mark + tail, name  # without its length, too
 
 
 def greeting_to(name: bytes, greeting: bytes) -> bytes:
